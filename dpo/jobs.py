@@ -1,0 +1,117 @@
+"""One queue for the one device: long work runs in a thread, one job at a time, and anyone may watch.
+
+A job belongs to the process, not to a browser tab: closing or reloading a page changes nothing. Progress is data that
+pages read, never a callback into a page.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+import traceback
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from dpo import StudioError
+
+
+class AlreadyRunning(StudioError):
+    """The same work was asked for twice."""
+
+
+@dataclass
+class Job:
+    """Work in the queue. `state`: "queued", "running", "done", "stopped" or "failed". `done` of `total` is its progress."""
+
+    kind: str  # "train", "compare" or "candidates"
+    title: str  # for people: "training cats-2"
+    key: str  # the same key is never queued twice, e.g. the run's name
+    state: str = "queued"
+    message: str = ""
+    done: int = 0
+    total: int = 0
+    started: float = 0.0
+    result: object = None
+    stop: threading.Event = field(default_factory=threading.Event)
+    finished: threading.Event = field(default_factory=threading.Event)
+
+    @property
+    def is_active(self) -> bool:
+        return self.state in ("queued", "running")
+
+    @property
+    def seconds_left(self) -> float | None:
+        """At the pace so far; None while there is no pace."""
+        if self.state != "running" or not self.done or not self.total:
+            return None
+        return (time.monotonic() - self.started) / self.done * (self.total - self.done)
+
+    def report(self, done: int, total: int, message: str = "") -> None:
+        self.done, self.total = done, total
+        self.message = message or self.message
+
+
+class JobRegistry:
+    """The queue of one process. `work(job)` runs in the one worker thread; a StudioError becomes the job's message."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Condition()
+        self._queue: deque[tuple[Job, Callable[[Job], object]]] = deque()
+        self._jobs: list[Job] = []
+        self._thread: threading.Thread | None = None
+
+    def submit(self, kind: str, title: str, key: str, work: Callable[[Job], object]) -> Job:
+        """Queue work and return at once. Raises AlreadyRunning if a job of this kind and key waits or runs."""
+        with self._lock:
+            for job in self._jobs:
+                if job.is_active and (job.kind, job.key) == (kind, key):
+                    raise AlreadyRunning(f"{job.title} is {job.state} already. Wait for it, or stop it first.")
+            job = Job(kind, title, key)
+            self._jobs = [*self._jobs[-49:], job]
+            self._queue.append((job, work))
+            if self._thread is None or not self._thread.is_alive():
+                self._thread = threading.Thread(target=self._run, name="jobs", daemon=True)
+                self._thread.start()
+            self._lock.notify()
+        return job
+
+    def current(self) -> Job | None:
+        """The job that has the device, else the next one waiting."""
+        active = self.active()
+        return next((job for job in active if job.state == "running"), active[0] if active else None)
+
+    def active(self) -> list[Job]:
+        with self._lock:
+            return [job for job in self._jobs if job.is_active]
+
+    def find(self, kind: str, key: str | None = None) -> Job | None:
+        """The newest job of this kind (and key), whatever became of it."""
+        with self._lock:
+            matching = [job for job in self._jobs if job.kind == kind and key in (None, job.key)]
+        return matching[-1] if matching else None
+
+    def _run(self) -> None:
+        while True:
+            with self._lock:
+                if not self._queue and not self._lock.wait_for(lambda: self._queue, timeout=5):
+                    self._thread = None
+                    return
+                job, work = self._queue.popleft()
+                job.state, job.started = "running", time.monotonic()
+            if job.stop.is_set():
+                job.state = "stopped"
+            else:
+                self._work(job, work)
+            job.finished.set()
+
+    def _work(self, job: Job, work: Callable[[Job], object]) -> None:
+        try:
+            job.result = work(job)
+            job.state = "stopped" if job.stop.is_set() else "done"
+        except StudioError as error:
+            job.state, job.message = "failed", str(error)
+        except Exception as error:  # the thread must live on, and the person must hear of it
+            traceback.print_exc()
+            job.state = "failed"
+            job.message = f"{job.title} failed unexpectedly: {type(error).__name__}: {error}. The terminal has the details."
