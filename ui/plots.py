@@ -1,0 +1,115 @@
+"""Events -> data frames for plots. No gradio, no state.
+
+Every frame is long: `step` (optimizer steps done), `value`, `series` (the name in the legend), at most `MOST_POINTS` rows.
+Steps whose value is not finite are left out, as a plot cannot hold them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from dpo.events import Event, StepEnd, ValidationEnd
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+MOST_POINTS = 500
+SMOOTHING = 0.1  # share of the newest value in the running mean
+SUFFERING = 0.03  # chosen error over the reference's from which images visibly suffer
+
+Points = list[tuple[int, float]]
+
+RAW, SMOOTH, VALIDATION = "each step", "smoothed", "validation"
+CHANCE, SUFFERS, STOPS = "chance", "images suffer", "damage limit"
+CHOSEN, REJECTED, MARGIN = "chosen", "rejected", "margin"
+COLOURS = {
+    RAW: "rgba(224, 153, 46, 0.28)",
+    SMOOTH: "#e0992e",
+    VALIDATION: "#3aa39c",
+    CHANCE: "rgba(128, 128, 128, 0.75)",
+    SUFFERS: "rgba(214, 96, 77, 0.55)",
+    STOPS: "#d6453d",
+    CHOSEN: "#e0992e",
+    REJECTED: "#7f8c9b",
+    MARGIN: "#3aa39c",
+    f"{CHOSEN}, {RAW}": "rgba(224, 153, 46, 0.22)",
+    f"{REJECTED}, {RAW}": "rgba(127, 140, 155, 0.22)",
+    f"{MARGIN}, {RAW}": "rgba(58, 163, 156, 0.22)",
+}
+
+
+def loss_frame(events: Sequence[Event]) -> pd.DataFrame:
+    points = metric_points(events, "loss")
+    return _frame({RAW: points, SMOOTH: smooth(points)})
+
+
+def accuracy_frame(events: Sequence[Event]) -> pd.DataFrame:
+    """Share of pairs the adapter gets right, with the 0.5 of guessing and the validation points."""
+    points = metric_points(events, "rewards/accuracies")
+    held_out = metric_points(events, "rewards/accuracies", ValidationEnd)
+    return _frame({RAW: points, CHANCE: _level(0.5, points), SMOOTH: smooth(points), VALIDATION: held_out})
+
+
+def reward_frame(events: Sequence[Event]) -> pd.DataFrame:
+    metrics = {CHOSEN: "rewards/chosen", REJECTED: "rewards/rejected", MARGIN: "rewards/margins"}
+    points = {series: metric_points(events, metric) for series, metric in metrics.items()}
+    faint = {f"{series}, {RAW}": values for series, values in points.items()}
+    return _frame({**faint, **{series: smooth(values) for series, values in points.items()}})
+
+
+def drift_frame(events: Sequence[Event], limit: float) -> pd.DataFrame:
+    """Chosen error over the reference's, with the band in which images suffer: from 0.03 to the run's damage limit.
+
+    The one number that tells a healthy run from a destroyed one while loss, accuracy and margin look fine.
+    """
+    points = metric_points(events, "errors/chosen_drift")
+    held_out = metric_points(events, "errors/chosen_drift", ValidationEnd)
+    band = {SUFFERS: _level(SUFFERING, points), STOPS: _level(limit, points)}
+    return _frame({RAW: points, **band, SMOOTH: smooth(points), VALIDATION: held_out})
+
+
+def metric_points(events: Iterable[Event], name: str, kind: type = StepEnd) -> Points:
+    """(step, value) of one metric, from the events of one kind, finite values only."""
+    found = ((event.step, event.metrics.get(name)) for event in events if isinstance(event, kind))
+    return [(step, value) for step, value in found if value is not None and math.isfinite(value)]
+
+
+def smooth(points: Points, share: float = SMOOTHING) -> Points:
+    """Exponential running mean: it starts at the first value and moves by `share` of the way to each next one."""
+    smoothed: Points = []
+    for step, value in points:
+        mean = smoothed[-1][1] if smoothed else value
+        smoothed.append((step, mean + share * (value - mean)))
+    return smoothed
+
+
+def thin(points: Points, most: int) -> Points:
+    """At most `most` of the points: the lowest and the highest of each of most // 2 stretches, so that spikes stay."""
+    if len(points) <= most:
+        return points
+    stretches = max(1, most // 2)
+    kept: Points = []
+    for number in range(stretches):
+        stretch = points[number * len(points) // stretches : (number + 1) * len(points) // stretches]
+        ends = {min(stretch, key=_value), max(stretch, key=_value)}
+        kept.extend(sorted(ends))
+    return kept
+
+
+def _value(point: tuple[int, float]) -> float:
+    return point[1]
+
+
+def _level(value: float, points: Points) -> Points:
+    """A horizontal line as long as the points; none where there are none."""
+    return [(points[0][0], value), (points[-1][0], value)] if points else []
+
+
+def _frame(series: dict[str, Points]) -> pd.DataFrame:
+    import pandas as pd
+
+    most = MOST_POINTS // len(series)
+    rows = [(step, value, name) for name, points in series.items() for step, value in thin(points, most)]
+    return pd.DataFrame(rows, columns=["step", "value", "series"])
