@@ -78,7 +78,7 @@ class TrainConfig:
         "auto",
         "Precision",
         "auto: bfloat16 on a GPU that has it, float32 elsewhere.",
-        choices=("auto", "float32", "bfloat16", "float16"),
+        choices=("auto", "float32", "bfloat16"),
     )
     validation_share: float = _param(
         0.1, "Validation share", "Share of prompts kept out of training to measure on.", min=0.0, max=0.5

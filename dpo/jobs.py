@@ -61,13 +61,16 @@ class JobRegistry:
         self._jobs: list[Job] = []
         self._thread: threading.Thread | None = None
 
-    def submit(self, kind: str, title: str, key: str, work: Callable[[Job], object]) -> Job:
-        """Queue work and return at once. Raises AlreadyRunning if a job of this kind and key waits or runs."""
+    def submit(self, kind: str, title: str, key: str, work: Callable[[Job], object], result: object = None) -> Job:
+        """Queue work and return at once. `result` is what `job.result` holds until work returns.
+
+        Raises AlreadyRunning if a job of this kind and key waits or runs.
+        """
         with self._lock:
             for job in self._jobs:
                 if job.is_active and (job.kind, job.key) == (kind, key):
                     raise AlreadyRunning(f"{job.title} is {job.state} already. Wait for it, or stop it first.")
-            job = Job(kind, title, key)
+            job = Job(kind, title, key, result=result)
             self._jobs = [*self._jobs[-49:], job]
             self._queue.append((job, work))
             if self._thread is None or not self._thread.is_alive():

@@ -1,0 +1,109 @@
+"""Base beside adapter: the same prompt, the same seed, the same first noise, in a job that can be watched and stopped."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dpo import StudioError
+from dpo.jobs import Job, JobRegistry
+from dpo.models import resolve_model
+
+if TYPE_CHECKING:
+    from dpo.project import Project
+
+
+class CompareError(StudioError):
+    """A comparison that cannot be made."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One prompt and seed, seen by both: PNG files with A1111 metadata."""
+
+    prompt: str
+    seed: int
+    strength: float
+    base: Path
+    adapter: Path
+
+
+def start_compare(
+    project: Project,
+    jobs: JobRegistry,
+    *,
+    model: str,
+    adapter: Path,
+    strength: float,
+    prompts: list[str],
+    seeds: list[int],
+    sampling_steps: int,
+    guidance_scale: float,
+    width: int = 0,
+    height: int = 0,
+) -> Job:
+    """Queue a comparison. `job.result` is a list of Comparison that grows as images are done.
+
+    Raises StudioError for what is wrong before a model loads.
+    """
+    resolve_model(model)
+    if not Path(adapter).is_file():
+        raise CompareError(f"{adapter} is not a file. Train a run first, or choose an adapter file.")
+    if not prompts:
+        raise CompareError("There is no prompt. Write at least one, a line each.")
+    if not seeds:
+        raise CompareError("There is no seed. Write at least one whole number, such as 1.")
+    if sampling_steps < 1:
+        raise CompareError(f"sampling_steps={sampling_steps} is too small. Set it to 1 or more.")
+    if strength < 0:
+        raise CompareError(f"strength={strength} is too small. Set it to 0 or more.")
+    folder = project.path / "compare" / datetime.now().strftime("%Y%m%d-%H%M%S")
+
+    def work(job: Job) -> list[Comparison]:
+        from dpo.models import load_pipeline
+        from dpo.sampling import Sampler, SampleSettings
+
+        settings = SampleSettings(sampling_steps, guidance_scale, width, height)
+        job.report(0, 0, f"loading {model}")
+        sampler = Sampler(load_pipeline(model, "auto"), model, Path(adapter))
+        rows = [(prompt, seed) for prompt in prompts for seed in seeds]
+        job.started = time.monotonic()  # the pace is the sampling's, without the loading
+        for start in range(0, len(rows), sampler.batch_size(settings)):
+            batch = rows[start : start + sampler.batch_size(settings)]
+            images = []
+            for side in (None, strength):
+
+                def report(step: int, done=start, side=side, size=len(batch)) -> None:
+                    share = (step / sampling_steps + (side is not None)) / 2
+                    job.report(round(100 * (done + share * size)), 100 * len(rows), "sampling")
+
+                images.append(sampler.sample(batch, settings, strength=side, on_step=report, stop=job.stop))
+            if job.stop.is_set():
+                break
+            for offset, (prompt, seed) in enumerate(batch):
+                paths = [folder / f"{start + offset:04d}-{seed}-{name}.png" for name in ("base", "adapter")]
+                for path, side, side_images in zip(paths, (None, strength), images, strict=True):
+                    sampler.save(side_images[offset], path, prompt, seed, settings, side)
+                job.result.append(Comparison(prompt, seed, strength, *paths))
+        return job.result
+
+    return jobs.submit("compare", "comparing base and adapter", str(folder), work, result=[])
+
+
+def save_comparisons(project: Project, comparisons: list[Comparison]) -> Path:
+    """Copy the images, metadata and all, into the project's exports; returns the folder."""
+    if not comparisons:
+        raise CompareError("There is nothing to save yet. Compare first.")
+    folder = project.exports / f"compare-{comparisons[0].base.parent.name}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for comparison in comparisons:
+            for path in (comparison.base, comparison.adapter):
+                shutil.copy2(path, folder)
+    except OSError as error:
+        raise CompareError(f"{folder} cannot be written: {error.strerror}. Free some space and save again.") from error
+    return folder
