@@ -1,0 +1,131 @@
+"""The text of AUTOMATIC1111 and its relatives: Forge, reForge, SD.Next, stable-diffusion.cpp, Civitai, ComfyUI savers, us.
+
+    a cat on a sofa,                                    prompt: any number of lines, perhaps none
+    in the rain
+    Negative prompt: blurry,                            optional, any number of lines
+    lowres
+    Steps: 20, Sampler: Euler a, CFG scale: 7, Seed: 1, Size: 512x512, Lora hashes: "a: 1, b: 2"
+
+As in the reference (reForge `modules/infotext_utils.py`), the last line is settings if it holds three `key: value` pairs
+or more, and belongs to the prompt otherwise. Values with a comma are JSON; keys come in any order and any case.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+
+from dpo.metadata.containers import TextField
+from dpo.metadata.records import Generation, parse_json, to_float, to_int
+
+NEGATIVE = "Negative prompt:"
+KEY = re.compile(r"\s*(\w[\w \-/]*):\s*")  # the key of a pair
+PLAIN_VALUE = re.compile(r"[^,]*")
+FIELDS = ("parameters", "UserComment", "ImageDescription", "comment")  # in order of trust
+KNOWN_KEYS = {"steps", "sampler", "seed", "cfg scale"}  # cameras write "key: value" into UserComment, too
+SETTING_NAMES = {"guidance": "CFG scale", "size": "Size"}
+
+
+def parse(fields: Sequence[TextField]) -> Generation | None:
+    """The first text with settings among the fields, or else a PNG `parameters` that is only a prompt."""
+    candidates = [field for name in FIELDS for field in fields if field.name == name]
+    for field in candidates:
+        prompt, negative_prompt, settings = split_parameters(field.text)
+        if KNOWN_KEYS & settings.keys() or (field.name == "parameters" and parse_json(field.text) is None):
+            return Generation(
+                prompt="" if prompt == "unknown" else prompt,  # what "Save Image w/Metadata" writes when it found none
+                negative_prompt=negative_prompt,
+                seed=to_int(settings.get("seed")),
+                steps=to_int(settings.get("steps")),
+                sampler=settings.get("sampler", ""),
+                guidance=to_float(settings.get("cfg scale")),
+                model=settings.get("model", ""),
+                generator=_generator(settings),
+                where=field.where,
+            )
+    return None
+
+
+def split_parameters(text: str) -> tuple[str, str, dict[str, str]]:
+    """Split a parameters text into prompt, negative prompt and settings (keys in lower case, the first of each counts)."""
+    text = text.replace("\r\n", "\n").strip()
+    if "\n" not in text and NEGATIVE in text:  # some sites join the lines: part them again
+        text = re.sub(rf"[,\s]*({NEGATIVE}|\bSteps: )", r"\n\1", text)
+    lines = text.split("\n")
+    settings: dict[str, str] = {}
+    for index in _settings_candidates(lines):
+        pairs = _read_pairs(lines[index])
+        if len(pairs) >= 3:
+            settings = {}
+            for key, value in pairs:
+                settings.setdefault(key.lower(), value)
+            lines = lines[:index]
+            break
+    negative_at = next((i for i, line in enumerate(lines) if line.strip().startswith(NEGATIVE)), len(lines))
+    negative = "\n".join(lines[negative_at:]).strip().removeprefix(NEGATIVE)
+    return "\n".join(lines[:negative_at]).strip(), negative.strip(), settings
+
+
+def format_parameters(prompt: str, negative_prompt: str = "", **settings: object) -> str:
+    """The parameters text that `read_image` reads back to the same values.
+
+    `settings` (none, or at least three: fewer are not taken for settings by any reader) are `steps`, `sampler`,
+    `guidance`, `seed`, `size` ("512x768"), `model`, and whatever else is worth keeping, in the order given. A prompt with a line
+    that starts with "Negative prompt:" cannot be told from a negative prompt: the format has no escape for it.
+    """
+    assert not 0 < len(settings) < 3, settings
+    pairs = []
+    for name, value in settings.items():
+        key = SETTING_NAMES.get(name) or name[0].upper() + name[1:].replace("_", " ")
+        is_plain = re.fullmatch(r'[^,:\n"\[{][^,:\n]*', str(value))
+        pairs.append(f"{key}: {value if is_plain else json.dumps(str(value), ensure_ascii=False)}")
+    lines = [prompt, f"{NEGATIVE} {negative_prompt}" if negative_prompt else "", ", ".join(pairs)]
+    return "\n".join(line for line in lines if line)
+
+
+def _settings_candidates(lines: list[str]) -> list[int]:
+    """The last line; and, as dynamic prompts append `Template:` lines behind it, the last one that starts with "Steps:"."""
+    return [len(lines) - 1, *(i for i in reversed(range(len(lines))) if lines[i].startswith("Steps:"))][:2]
+
+
+def _read_pairs(line: str) -> list[tuple[str, str]]:
+    """The `key: value` pairs of a settings line; none if the line does not begin with one."""
+    pairs, position = [], 0
+    while match := KEY.match(line, position):
+        value, position = _read_value(line, match.end())
+        pairs.append((match[1], value))
+        comma = line.find(",", position)
+        position = comma + 1 if comma >= 0 else len(line)
+    return pairs
+
+
+def _read_value(line: str, start: int) -> tuple[str, int]:
+    """A value and where it ends. A comma ends a plain one, but not one in JSON: a quoted text, a list, an object."""
+    if line[start : start + 1] in ('"', "[", "{"):
+        try:
+            value, end = json.JSONDecoder().raw_decode(line, start)
+        except (ValueError, RecursionError):
+            pass  # a plain value that happens to begin like JSON
+        else:
+            return (value if isinstance(value, str) else line[start:end]), end
+    match = PLAIN_VALUE.match(line, start)
+    return match[0].strip(), match.end()
+
+
+def _generator(settings: dict[str, str]) -> str:
+    """Which program wrote these settings, by its version's name."""
+    version = settings.get("version", "").lower()
+    if settings.get("app") == "SD.Next":
+        return "sdnext"
+    if version == "stable-diffusion.cpp":
+        return "sdcpp"
+    if "comfyui" in version:
+        return "comfyui"
+    if "civitai resources" in settings or "civitai metadata" in settings:
+        return "civitai"
+    if version.startswith("f1."):
+        return "reforge"
+    if re.match(r"f\d|classic|neo", version):
+        return "forge"
+    return "a1111"

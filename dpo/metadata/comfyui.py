@@ -1,0 +1,2 @@
+def parse(fields):
+    return None
