@@ -9,6 +9,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from dpo import StudioError
 from dpo.jobs import Job, JobRegistry
 from dpo.models import resolve_model
@@ -76,10 +78,10 @@ def start_compare(
             batch = rows[start : start + sampler.batch_size(settings)]
             images = []
             for side in (None, strength):
+                passes = 2 * start + (side is not None) * len(batch)
 
-                def report(step: int, done=start, side=side, size=len(batch)) -> None:
-                    share = (step / sampling_steps + (side is not None)) / 2
-                    job.report(round(100 * (done + share * size)), 100 * len(rows), "sampling")
+                def report(step: int, passes=passes, size=len(batch)) -> None:  # noqa: B008
+                    job.report(passes * sampling_steps + step * size, 2 * len(rows) * sampling_steps, "sampling")
 
                 images.append(sampler.sample(batch, settings, strength=side, on_step=report, stop=job.stop))
             if job.stop.is_set():
@@ -92,6 +94,18 @@ def start_compare(
         return job.result
 
     return jobs.submit("compare", "comparing base and adapter", str(folder), work, result=[])
+
+
+def win_rate_interval(wins: np.ndarray, resamples: int = 4000, seed: int = 0) -> tuple[float, float, float]:
+    """(win rate, low, high): 95% cluster bootstrap over prompts (Efron & Tibshirani 1993, ch. 8 and 13).
+
+    wins: (prompts, seeds), 1 for a win of the adapter, 0.5 for a tie, 0 for a loss. Images of one prompt resemble each other,
+    so whole prompts are drawn again, not images.
+    """
+    per_prompt = wins.mean(1)
+    drawn = np.random.default_rng(seed).integers(0, len(per_prompt), (resamples, len(per_prompt)))
+    low, high = np.quantile(per_prompt[drawn].mean(1), [0.025, 0.975])
+    return float(per_prompt.mean()), float(low), float(high)
 
 
 def save_comparisons(project: Project, comparisons: list[Comparison]) -> Path:

@@ -65,6 +65,11 @@ class Run:
     def events(self) -> list[Event]:
         return list(read_events(self.path / "events.jsonl"))
 
+    def last_metric(self, name: str) -> float | None:
+        """The metric of the last training step that was recorded."""
+        values = [event.metrics.get(name) for event in self.events() if isinstance(event, StepEnd)]
+        return values[-1] if values else None
+
     def revision(self) -> int:
         """Changes whenever an event was added: cheap to ask, so that a plot redraws only then."""
         events = self.path / "events.jsonl"
@@ -122,6 +127,16 @@ def create_run(runs: Path, name: str, config: TrainConfig, pairs: list[Pair]) ->
             f"The run's folder {path} cannot be written: {error.strerror}. Free some space or choose another project folder."
         ) from error
     return Run(path)
+
+
+def find_run(runs: Path, name: str) -> Run:
+    """The run of that name. Raises RunError if there is none."""
+    for run in list_runs(runs):
+        if run.name == name:
+            return run
+    raise RunError(
+        f"There is no run named {name!r} in {runs}. There are: {', '.join(run.name for run in list_runs(runs)) or 'none'}."
+    )
 
 
 def list_runs(runs: Path) -> list[Run]:

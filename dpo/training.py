@@ -21,6 +21,14 @@ if TYPE_CHECKING:
 
 def start_training(project: Project, jobs: JobRegistry, config: TrainConfig, name: str, pairs: list[Pair]) -> Run:
     """Make the run and queue it. Raises StudioError for everything that can be known to be wrong before a model loads."""
+    check_training(config, pairs)
+    run = create_run(project.runs, name, config, pairs)
+    _submit(project, jobs, run)
+    return run
+
+
+def check_training(config: TrainConfig, pairs: list[Pair]) -> None:
+    """Raises StudioError for a model, an adapter or images that are not there."""
     resolve_model(config.model)
     missing = [path for pair in pairs for path in (pair.chosen, pair.rejected) if not Path(path).is_file()]
     if missing:
@@ -31,9 +39,6 @@ def start_training(project: Project, jobs: JobRegistry, config: TrainConfig, nam
         raise ConfigError(
             f"starting_adapter={config.starting_adapter!r} is not a file. Choose an adapter file, or leave it empty."
         )
-    run = create_run(project.runs, name, config, pairs)
-    _submit(project, jobs, run)
-    return run
 
 
 def resume_training(project: Project, jobs: JobRegistry, run: Run) -> None:

@@ -1,0 +1,167 @@
+"""`python -m dpo scan | train | sample | demo`: what the tabs do, without them. `--help` after each says more."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from dataclasses import asdict, fields
+from pathlib import Path
+
+from dpo import StudioError
+from dpo.config import TrainConfig, load_preset, preset_names
+from dpo.project import DEFAULT_PROJECT
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Returns the exit status: 0, or 2 for a mistake a person can mend, which is said in one sentence on stderr."""
+    args = _parser().parse_args(arguments)
+    try:
+        return args.command(args) or 0
+    except StudioError as error:
+        print(error, file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+
+
+def scan(args) -> None:
+    """Read every image of a folder; with --json one object per file, readable or not."""
+    from dpo.library import list_images
+    from dpo.metadata import read_image
+
+    total = readable = 0
+    for path in list_images(args.folder):
+        image = read_image(path)
+        total, readable = total + 1, readable + (image.error is None)
+        if args.json:
+            names = ("path", "prompt", "negative_prompt", "generator", "seed", "width", "height", "error")
+            print(json.dumps({name: getattr(image, name) for name in names}, ensure_ascii=False))
+        elif image.error:
+            print(image.error)
+    if not args.json:
+        print(f"{total} images, {readable} with a prompt.")
+
+
+def train(args) -> int:
+    """Train on the project's pairs, in this process. Ctrl-C stops after the current step and keeps what was learned."""
+    import signal
+
+    from dpo.project import open_project
+    from dpo.runs import create_run, find_run, record, suggest_run_name
+    from dpo.training import check_training, execute
+
+    overrides = {field.name: getattr(args, field.name) for field in fields(TrainConfig) if getattr(args, field.name) is not None}
+    project = open_project(args.project)
+    if args.resume:
+        run = find_run(project.runs, args.name or "")
+        run.clear_stop()
+    else:
+        config = load_preset(args.preset, **overrides)
+        pairs = project.picks.pairs()
+        check_training(config, pairs)
+        run = create_run(project.runs, args.name or suggest_run_name(project.runs, args.preset), config, pairs)
+    signal.signal(signal.SIGINT, lambda *_: run.request_stop())
+    end = record(run, _told(execute(run, project.cache)))
+    print(json.dumps({"run": str(run.path), "adapter": str(run.adapter), **asdict(end)}) if args.json else end.message)
+    return 0 if end.reason in ("finished", "stopped") else 1
+
+
+def sample(args) -> None:
+    """Images from a model, with an adapter or without, with A1111 metadata inside."""
+    from dpo.models import load_pipeline
+    from dpo.sampling import Sampler, SampleSettings
+
+    settings = SampleSettings(args.sampling_steps, args.guidance_scale, args.width, args.height, args.negative_prompt)
+    sampler = Sampler(load_pipeline(args.model, "auto"), args.model, args.adapter)
+    strength = args.strength if args.adapter else None
+    rows = [(prompt, seed) for prompt in args.prompt for seed in args.seed]
+    size = sampler.batch_size(settings)
+    for start in range(0, len(rows), size):
+        batch = rows[start : start + size]
+        for offset, image in enumerate(sampler.sample(batch, settings, strength=strength)):
+            prompt, seed = batch[offset]
+            path = args.out / f"{start + offset:05d}-{seed}.png"
+            sampler.save(image, path, prompt, seed, settings, strength)
+            print(path)
+
+
+def demo(args) -> None:
+    """The whole loop on the demo with a measured preference, and a verdict by another measure."""
+    from dpo.demo.loop import DemoOptions, default_folder, run_demo
+
+    options = DemoOptions(preference=args.preference, steps=args.steps, pairs=args.pairs, swap=args.swap, seed=args.seed)
+    result = run_demo(options, args.project or default_folder(), lambda text: print(text, file=sys.stderr, flush=True))
+    if args.json:
+        print(json.dumps(result))
+    else:
+        print(
+            f"{result['preference']}: the adapter wins {result['win_rate']:.0%} of {result['samples']} "
+            f"({result['win_rate_low']:.0%} to {result['win_rate_high']:.0%}), prompts followed {result['following']:.0%} "
+            f"(base {result['following_base']:.0%}). Images: {result['images']}"
+        )
+
+
+def _told(events):
+    from dpo.events import Note, StepEnd, ValidationEnd
+
+    for event in events:
+        match event:
+            case Note(message=message, done=done, total=total):
+                print(message + (f" {done}/{total}" if total else ""), file=sys.stderr)
+            case StepEnd(step=step, metrics=metrics) | ValidationEnd(step=step, metrics=metrics):
+                text = "  ".join(f"{name} {metrics[name]:.4g}" for name in ("loss", "rewards/accuracies", "errors/chosen_drift"))
+                print(f"{type(event).__name__} {step}  {text}", file=sys.stderr)
+        yield event
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m dpo", description=__doc__)
+    commands = parser.add_subparsers(required=True, metavar="scan | train | sample | demo")
+
+    command = commands.add_parser("scan", help=scan.__doc__)
+    command.add_argument("folder", type=Path)
+    command.add_argument("--json", action="store_true", help="one JSON object per file")
+    command.set_defaults(command=scan)
+
+    command = commands.add_parser("train", help=train.__doc__)
+    command.add_argument("--project", type=Path, default=DEFAULT_PROJECT)
+    command.add_argument("--name", help="the run's name")
+    command.add_argument("--resume", action="store_true", help="go on with the run of that name")
+    command.add_argument("--preset", default="demo", help=f"one of {', '.join(preset_names())}")
+    command.add_argument("--json", action="store_true", help="print the end as JSON")
+    for field in fields(TrainConfig):
+        kind = {"str": str, "int": int, "float": float}[field.type]
+        command.add_argument(
+            f"--{field.name.replace('_', '-')}", type=kind, default=None, help=field.metadata["help"].replace("%", "%%")
+        )
+    command.set_defaults(command=train)
+
+    command = commands.add_parser("sample", help=sample.__doc__)
+    command.add_argument("--model", default="demo")
+    command.add_argument("--adapter", type=Path)
+    command.add_argument("--strength", type=float, default=1.0)
+    command.add_argument("--prompt", action="append", required=True, help="may be given several times")
+    command.add_argument("--seed", type=int, action="append", required=True, help="may be given several times")
+    command.add_argument("--negative-prompt", default="")
+    command.add_argument("--sampling-steps", type=int, default=20)
+    command.add_argument("--guidance-scale", type=float, default=3.0)
+    command.add_argument("--width", type=int, default=0)
+    command.add_argument("--height", type=int, default=0)
+    command.add_argument("--out", type=Path, default=Path("samples"))
+    command.set_defaults(command=sample)
+
+    command = commands.add_parser("demo", help=demo.__doc__)
+    command.add_argument("--preference", choices=("larger", "centred", "warm", "sharp"), default="larger")
+    command.add_argument("--steps", type=int)
+    command.add_argument("--pairs", type=int, default=160)
+    command.add_argument("--swap", action="store_true", help="train the opposite")
+    command.add_argument("--seed", type=int, default=0)
+    command.add_argument("--project", type=Path, help="a new folder for everything the loop makes")
+    command.add_argument("--json", action="store_true", help="print one JSON object")
+    command.set_defaults(command=demo)
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())
