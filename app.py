@@ -6,26 +6,44 @@ import argparse
 import os
 from pathlib import Path
 
+DEMO = Path("~/image-dpo/demo")
+
 
 def main(arguments: list[str] | None = None) -> None:
+    on_space = "SPACE_ID" in os.environ
     parser = argparse.ArgumentParser(prog="app.py", description="From a folder of images to an adapter you can see working.")
-    parser.add_argument("--project", type=Path, default=Path("~/image-dpo/demo"), help="project folder (%(default)s)")
-    parser.add_argument("--port", type=int, help="port of the page (7860, or the next free one)")
-    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (%(default)s)")
-    parser.add_argument("--auth", help="user:password that the page asks for")
-    parser.add_argument("--share", action="store_true", help="also open a public Gradio link")
+    parser.add_argument("--project", type=Path, default=DEMO, metavar="DIR", help="project folder (default: %(default)s)")
+    parser.add_argument("--port", type=int, metavar="N", help="port of the page (default: 7860, or the next free one)")
+    parser.add_argument(
+        "--host", default="0.0.0.0" if on_space else "127.0.0.1", help="address to listen on (default: %(default)s)"
+    )
+    parser.add_argument("--auth", default=os.environ.get("STUDIO_AUTH"), help="user:password to ask for (default: $STUDIO_AUTH)")
+    parser.add_argument("--share", action="store_true", help="also open a public link through gradio.live")
     flags = parser.parse_args(arguments)
+    folder = flags.project.expanduser()
 
-    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # before gradio is imported: it phones home otherwise
+    # Gradio reads both when it is imported; without the first it phones home.
+    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+    os.environ["GRADIO_TEMP_DIR"] = str(folder / "cache" / "gradio")
 
+    from dpo import StudioError
+    from dpo.demo.candidates import prepare_demo
     from dpo.jobs import JobRegistry
     from dpo.project import open_project
-    from ui import create_app
+    from ui import create_app, launch
+    from ui.security import check_doors, choose_port
     from ui.session import Studio, project_secret
 
-    project = open_project(flags.project.expanduser())
-    studio = Studio(project, JobRegistry(), project_secret(project.path))
-    create_app(studio).launch(server_name=flags.host, server_port=flags.port, share=flags.share, ssr_mode=False)
+    try:
+        doors = check_doors(flags.host, flags.auth, flags.share, on_space)
+        port = choose_port(doors.host, flags.port)
+        project = open_project(folder)
+        if flags.project == DEMO:
+            prepare_demo(project)
+        studio = Studio(project, JobRegistry(), project_secret(project.path))
+        launch(create_app(studio), studio, doors, port)
+    except StudioError as error:
+        parser.exit(2, f"{error}\n")
 
 
 if __name__ == "__main__":

@@ -2,35 +2,80 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from importlib.util import find_spec
 
 import gradio as gr
 
+from dpo.jobs import Job
+from ui import downloads
+from ui.parts import job_part, text_part
+from ui.security import Doors, launch_settings
 from ui.session import Session, Studio, restore_session, stored_session
+from ui.theme import CSS_FILE, create_theme
+from ui.words import JOB_TABS, job_line
+
+TABS = ("pairs", "train", "compare")
+
+
+def _module(name: str):
+    return import_module(f"ui.{name}") if find_spec(f"ui.{name}") else None
 
 
 def create_app(studio: Studio) -> gr.Blocks:
     """Build the page. Building reads no run and no image: `load` fills it in, and again on every reload."""
-    with gr.Blocks(title="Image DPO Studio", analytics_enabled=False, fill_width=True) as page:
+    with gr.Blocks(title=f"{studio.project.path.name} - Image DPO Studio", analytics_enabled=False, fill_width=True) as page:
         session = gr.State(Session())
         remembered = gr.BrowserState(
             stored_session(Session()),
             storage_key=f"image-dpo-{studio.sign('storage', str(studio.project.path))[:8]}",
             secret=studio.sign("browser", "session")[:16],
         )
-        tabs = {}
-        with gr.Tabs(elem_id="tabs"):
-            for name in ("pairs", "train", "compare"):
-                with gr.Tab(name.capitalize(), id=name) as place:
-                    if find_spec(f"ui.{name}_tab"):
-                        module = __import__(f"ui.{name}_tab", fromlist=["tab"])
-                        tabs[place] = getattr(module, f"create_{name}_tab")(studio, session)
-                    else:
-                        gr.Markdown("Not here yet.")
+        text_part(studio.project.path.name, elem_id="project")
+        job = job_part()
+        with gr.Tabs(elem_id="tabs") as tabs:
+            places = {}
+            for name in TABS:
+                with gr.Tab(name.capitalize(), id=name, elem_id=f"tab-{name}") as place:
+                    if module := _module(f"{name}_tab"):
+                        places[place] = getattr(module, f"create_{name}_tab")(studio, session)
 
         loaded = page.load(restore_session, remembered, session, show_progress="hidden")
-        for place, tab in tabs.items():
+        for place, tab in places.items():
             loaded.then(tab.refresh, session, tab.outputs, show_progress="hidden")
             place.select(tab.refresh, session, tab.outputs, show_progress="hidden")
         session.change(stored_session, session, remembered, show_progress="hidden")
+
+        def look() -> gr.HTML:
+            return gr.HTML(job=_shown(studio.jobs.current()))
+
+        page.load(look, None, job, show_progress="hidden")
+        gr.Timer(studio.seconds_between_looks).tick(look, None, job, queue=False, show_progress="hidden")
+
+        def go() -> gr.Tabs:
+            current = studio.jobs.current()
+            return gr.Tabs(selected=JOB_TABS[current.kind]) if current else gr.skip()
+
+        job.go(go, None, tabs, queue=False, show_progress="hidden")
     return page
+
+
+def launch(page: gr.Blocks, studio: Studio, doors: Doors, port: int, wait: bool = True) -> None:
+    """Serve the page; says where it is, and with `wait` returns only when it is closed."""
+    images = _module("images")
+    routes = [*(images.routes(studio) if images else []), *downloads.routes(studio)]
+    page.queue(max_size=32, api_open=False, default_concurrency_limit=4)
+    page.launch(
+        **launch_settings(doors, port, routes),
+        theme=create_theme(), css_paths=CSS_FILE, prevent_thread_lock=True,
+    )  # fmt: skip
+    if doors.share and not page.share_url:
+        print("No public link could be made; the page is on this machine only.")
+    print(f"Image DPO Studio is open at {page.share_url or page.local_url} (Ctrl+C closes it).", flush=True)
+    if wait:
+        page.block_thread()
+
+
+def _shown(job: Job | None) -> dict:
+    share = job.done / job.total if job and job.total else 0.0
+    return {"text": job_line(job), "share": share, "active": job is not None}

@@ -9,13 +9,16 @@ from __future__ import annotations
 import hashlib
 import hmac
 import os
+import re
 import secrets
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from dpo import StudioError
 from dpo.jobs import JobRegistry
+from dpo.runs import Run, list_runs
 
 if TYPE_CHECKING:
     import gradio as gr
@@ -26,6 +29,10 @@ SECRET_BYTES = 32
 LONGEST_ID = 4096  # a folder's path is the longest thing a session names
 
 
+class PlaceError(StudioError):
+    """A path that the page may not reach."""
+
+
 @dataclass
 class Studio:
     """The open project and the job registry: made once, in app.py. `secret` signs what the page may ask for."""
@@ -33,6 +40,19 @@ class Studio:
     project: Project
     jobs: JobRegistry
     secret: bytes
+    is_shared: bool = False  # people on other machines may be at the page
+
+    @property
+    def seconds_between_looks(self) -> float:
+        """How often a page asks what is new: seldom over a tunnel, which answers many requests with an error."""
+        return 3.0 if self.is_shared else 1.0
+
+    def check_place(self, text: str) -> None:
+        """Raises PlaceError if others may be at the page and `text` names a file or folder outside the project."""
+        if not self.is_shared or text in ("", "demo") or re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", text):
+            return
+        if not Path(text).expanduser().resolve().is_relative_to(self.project.path.resolve()):
+            raise PlaceError(f"{text} is outside the project folder, and a shared page reaches nothing else. Move it in there.")
 
     def sign(self, purpose: str, message: str) -> str:
         """32 hex digits that only this project can make. `purpose` keeps a token of one kind from opening another."""
@@ -56,6 +76,12 @@ class Tab(NamedTuple):
 
     refresh: Callable[[Session], tuple]
     outputs: list[gr.components.Component]
+
+
+def chosen_run(studio: Studio, session: Session) -> Run | None:
+    """The run the session names, while it exists; else the newest; None if there is none."""
+    runs = list_runs(studio.project.runs)
+    return next((run for run in runs if run.name == session.run), runs[0] if runs else None)
 
 
 def restore_session(stored: object) -> Session:

@@ -1,0 +1,116 @@
+// Runs once for every part (see parts.py), with Gradio's `element`, `props`, `watch` and `trigger`.
+// Text is only ever set as textContent: names, prompts and messages are other people's.
+
+const part = element.querySelector("[data-part]");
+const find = (selector) => part.querySelector(selector);
+const setText = (node, text) => {
+  if (node.textContent !== text) node.textContent = text; // an unchanged status is not read out again
+};
+const create = (tag, className, text) => {
+  const node = document.createElement(tag);
+  node.className = className;
+  if (text !== undefined) node.textContent = text;
+  return node;
+};
+
+const painters = {
+  text() {
+    setText(find("p"), props.text || "");
+    part.dataset.tone = props.tone || "dim";
+    part.hidden = !props.text;
+  },
+
+  job() {
+    const job = props.job || {};
+    setText(find(".words"), job.text || "idle");
+    part.dataset.active = Boolean(job.active);
+    find("button").disabled = !job.active;
+    find("button").title = job.active ? "Go to this job" : "Nothing is running";
+    find(".bar b").style.width = `${100 * (job.share || 0)}%`;
+  },
+
+  report() {
+    const report = props.report || {};
+    part.hidden = !report.headline;
+    setText(find("h3"), report.headline || "");
+    setText(find("p"), report.detail || "");
+    part.dataset.tone = report.tone || "calm";
+    find(".bar").hidden = !report.total;
+    find(".bar b").style.width = `${report.total ? (100 * report.done) / report.total : 0}%`;
+  },
+
+  runs() {
+    const rows = props.rows || [];
+    part.hidden = rows.length === 0;
+    find("tbody").replaceChildren(
+      ...rows.map((row) => {
+        const line = create("tr", row.shown ? "shown" : "");
+        const choose = create("button", "", row.name);
+        choose.type = "button";
+        choose.title = "Show this run";
+        const name = create("td", "name");
+        name.append(choose);
+        const state = create("td", "state", row.state);
+        state.dataset.tone = row.tone;
+        line.append(name, create("td", "number", row.pairs), create("td", "number", row.steps),
+          create("td", "number", row.accuracy), state);
+        line.addEventListener("click", () => trigger("choose", { name: row.name }));
+        return line;
+      }),
+    );
+  },
+
+  results() {
+    const results = props.results || [];
+    const root = (window.gradio_config && window.gradio_config.root) || "";
+    const shown = find(".results");
+    // Finished rows stay as they are while others arrive: nothing on screen reloads.
+    const fresh = shown.dataset.first !== (results[0] && results[0].base);
+    if (fresh) shown.replaceChildren();
+    shown.dataset.first = results.length ? results[0].base : "";
+    for (const result of results.slice(shown.children.length)) {
+      const row = create("article", "result");
+      const words = create("header", "");
+      words.append(create("p", "prompt", result.prompt), create("p", "seed", `seed ${result.seed}`));
+      const images = create("div", "sides");
+      for (const [side, label] of [["base", "base"], ["adapter", `adapter, strength ${result.strength}`]]) {
+        const figure = create("figure", side);
+        const image = create("img", "");
+        image.src = root + result[side];
+        image.alt = `${label}: ${result.prompt}, seed ${result.seed}`;
+        figure.append(image, create("figcaption", "", label));
+        images.append(figure);
+      }
+      const flip = create("button", "flip", "Hold to flip");
+      flip.type = "button";
+      flip.title = "Lay base over adapter while held, here or with the key F over a row";
+      const hold = (on) => () => row.classList.toggle("flipped", on);
+      flip.addEventListener("pointerdown", hold(true));
+      for (const end of ["pointerup", "pointerleave", "pointercancel", "blur"]) flip.addEventListener(end, hold(false));
+      flip.addEventListener("contextmenu", (event) => event.preventDefault()); // a long press on a phone
+      words.append(flip);
+      row.append(words, images);
+      shown.append(row);
+    }
+    part.hidden = results.length === 0;
+  },
+};
+
+const kind = part.dataset.part;
+const source = { text: ["text", "tone"], job: ["job"], report: ["report"], runs: ["rows"], results: ["results"] }[kind];
+watch(source, painters[kind]);
+painters[kind]();
+
+if (kind === "job") find("button").addEventListener("click", () => trigger("go"));
+
+if (kind === "results") {
+  const flipKey = (on) => (event) => {
+    const typing = event.target.closest && event.target.closest("input,textarea,select,[contenteditable]");
+    if (event.key.toLowerCase() !== "f" || event.ctrlKey || event.metaKey || event.altKey || typing) return;
+    if (!element.isConnected || element.offsetParent === null) return;
+    const row = on ? find(".result:hover") || find(".result:focus-within") || find(".result") : find(".result.flipped");
+    if (row) row.classList.toggle("flipped", on);
+  };
+  document.addEventListener("keydown", flipKey(true));
+  document.addEventListener("keyup", flipKey(false));
+}

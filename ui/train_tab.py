@@ -1,0 +1,179 @@
+"""Train tab: a form, one button, and plots that read the run's folder.
+
+Nothing on this page owns a run: what is shown comes from the run's folder and the job registry, so a reload, a second
+tab or a second person sees the same.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import NamedTuple
+
+import gradio as gr
+
+from dpo import StudioError
+from dpo.config import TrainConfig
+from dpo.runs import list_runs, suggest_run_name
+from dpo.training import resume_training, start_training, stop_training
+from ui.downloads import adapter_url
+from ui.parts import report_part, runs_part, text_part
+from ui.plots import COLOURS, accuracy_frame, drift_frame, loss_frame, reward_frame
+from ui.session import Session, Studio, Tab, chosen_run
+from ui.train_form import NO_ADAPTER, Form, create_form, read_config
+from ui.words import estimate_line, log_lines, pairs_line, report_run, run_row
+
+PLOT_HEIGHT = 220
+
+
+def create_train_tab(studio: Studio, session: gr.State) -> Tab:
+    with gr.Row(elem_id="train", elem_classes="workbench"):
+        with gr.Column(scale=0, min_width=320, elem_classes="side"):
+            form = create_form(studio)
+        with gr.Column(scale=1, min_width=320, elem_classes="wide"):
+            view = _create_view(studio)
+            runs = runs_part()
+
+    def refresh(session: Session) -> tuple:
+        found = list_runs(studio.project.runs)
+        adapters = [(run.name, str(run.adapter)) for run in found if run.adapter.exists()]
+        return (
+            gr.HTML(text=pairs_line(studio.project.picks.pairs(), TrainConfig().validation_share)),
+            gr.Dropdown(choices=[NO_ADAPTER, *adapters]),
+            gr.HTML(text=estimate_line(found)),
+            gr.HTML(rows=[run_row(run, studio.jobs, run == chosen_run(studio, session)) for run in found]),
+            *_draw(studio, session, seen=""),
+        )
+
+    outputs = [form.pairs, form.settings["starting_adapter"], form.estimate, runs, *view]
+    tab = Tab(refresh, outputs)
+    _wire_form(studio, session, form, tab)
+    _wire_view(studio, session, view, runs, tab)
+    return tab
+
+
+def _wire_form(studio: Studio, session: gr.State, form: Form, tab: Tab) -> None:
+    def train(values: dict) -> dict:
+        try:
+            config = read_config({name: values[component] for name, component in form.settings.items()})
+            studio.check_place(config.model)
+            studio.check_place(config.starting_adapter)
+            name = values[form.name].strip()
+            run = start_training(studio.project, studio.jobs, config, name, studio.project.picks.pairs())
+        except StudioError as error:
+            return {form.problem: gr.HTML(text=str(error), tone="bad")}
+        return {
+            form.problem: gr.HTML(text=""),
+            form.name: suggest_run_name(studio.project.runs, run.name.rstrip("0123456789").rstrip("-")),
+            session: replace(values[session], run=run.name),
+        }
+
+    started = form.train.click(train, {session, form.name, *form.settings.values()}, [form.problem, form.name, session])
+    started.then(tab.refresh, session, tab.outputs, show_progress="hidden")
+
+
+def _wire_view(studio: Studio, session: gr.State, view: View, runs: gr.HTML, tab: Tab) -> None:
+    def stop(session: Session) -> None:
+        run = chosen_run(studio, session)
+        if run is not None:
+            stop_training(studio.jobs, run)
+
+    def resume(session: Session) -> dict:
+        run = chosen_run(studio, session)
+        try:
+            resume_training(studio.project, studio.jobs, run)
+        except StudioError as error:
+            return gr.HTML(text=str(error))
+        return gr.HTML(text="")
+
+    def choose(session: Session, event: gr.EventData) -> Session:
+        known = {run.name for run in list_runs(studio.project.runs)}
+        return replace(session, run=event.name) if event.name in known else session
+
+    stopped = view.stop.click(stop, session, None, queue=False)
+    resumed = view.resume.click(resume, session, view.problem, queue=False)
+    chosen = runs.choose(choose, session, session, show_progress="hidden")
+    for event in (stopped, resumed, chosen):
+        event.then(tab.refresh, session, tab.outputs, show_progress="hidden")
+
+    def look(session: Session, seen: str) -> tuple:
+        return _draw(studio, session, seen)
+
+    gr.Timer(studio.seconds_between_looks).tick(look, [session, view.seen], list(view), queue=False, show_progress="hidden")
+
+
+class View(NamedTuple):
+    """The right column: what is drawn anew when the shown run changes. `seen` says what stands there now."""
+
+    empty: gr.HTML
+    report: gr.HTML
+    buttons: gr.Row
+    stop: gr.Button
+    resume: gr.Button
+    download: gr.Button
+    problem: gr.HTML
+    plots: gr.Column
+    loss: gr.LinePlot
+    accuracy: gr.LinePlot
+    rewards: gr.LinePlot
+    drift: gr.LinePlot
+    log: gr.Textbox
+    seen: gr.State
+
+
+def _create_view(studio: Studio) -> View:
+    empty = text_part("No run yet. Pick at least 4 pairs in Pairs, then press Train.", elem_id="no-run")
+    with gr.Column(visible=False, elem_id="plots") as plots:
+        with gr.Row():
+            loss = _plot("Loss", ["smoothed"])
+            accuracy = _plot("Accuracy", ["smoothed", "validation", "chance"], y_lim=[0, 1])
+        with gr.Row():
+            rewards = _plot("Rewards", ["chosen", "rejected", "margin"])
+            drift = _plot("Chosen error over the base model's", ["smoothed", "validation", "images suffer", "damage limit"])
+    report = report_part("run-report")
+    with gr.Row(visible=False, elem_id="run-buttons") as buttons:
+        stop = gr.Button("Stop", size="sm", elem_id="stop-training")
+        resume = gr.Button("Resume", size="sm", elem_id="resume-training")
+        download = gr.Button("Download adapter", size="sm", link="", elem_id="download-adapter")
+    problem = text_part(elem_id="run-problem", tone="bad")
+    with gr.Accordion("Log", open=False, elem_id="log"):
+        log = gr.Textbox(show_label=False, interactive=False, lines=8, max_lines=16, container=False)
+    seen = gr.State("")
+    return View(empty, report, buttons, stop, resume, download, problem, plots, loss, accuracy, rewards, drift, log, seen)
+
+
+def _plot(title: str, legend: list[str], **settings) -> gr.LinePlot:
+    return gr.LinePlot(
+        x="step", y="value", color="series", title=title, x_title=" ", y_title=" ", color_title=" ", color_map=COLOURS,
+        colors_in_legend=legend, height=PLOT_HEIGHT, show_label=False, container=False, **settings,
+    )  # fmt: skip
+
+
+def _draw(studio: Studio, session: Session, seen: str) -> tuple:
+    """Updates for a View, in its order; all skipped if nothing was added to the run since `seen`."""
+    run = chosen_run(studio, session)
+    if run is None:
+        updates = {"empty": gr.HTML(visible=True), "plots": gr.Column(visible=False), "seen": ""}
+        return tuple(updates.get(name, gr.skip()) for name in View._fields)
+    job = studio.jobs.find("train", run.name)
+    standing = f"{run.name} {run.revision()} {job.state if job else ''} {job.stop.is_set() if job else ''} {run.adapter.exists()}"
+    if standing == seen:
+        return tuple(gr.skip() for _ in View._fields)
+    events, status, config = run.events(), run.status(), run.config
+    report = report_run(run, events, status, studio.jobs)
+    span = {"x_lim": [0, max(1, status.total_steps)]}
+    return View(
+        empty=gr.HTML(visible=False),
+        report=gr.HTML(report=report.shown()),
+        buttons=gr.Row(visible=report.is_live or report.can_resume or run.adapter.exists()),
+        stop=gr.Button(visible=report.is_live, interactive=report.state != "stopping"),
+        resume=gr.Button(visible=report.can_resume),
+        download=gr.Button(visible=run.adapter.exists() and not report.is_live, link=adapter_url(studio, run)),
+        problem=gr.skip(),
+        plots=gr.Column(visible=True),
+        loss=gr.LinePlot(loss_frame(events), **span),
+        accuracy=gr.LinePlot(accuracy_frame(events), **span),
+        rewards=gr.LinePlot(reward_frame(events), **span),
+        drift=gr.LinePlot(drift_frame(events, config.max_chosen_drift), **span),
+        log=log_lines(events),
+        seen=standing,
+    )

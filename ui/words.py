@@ -1,0 +1,196 @@
+"""What the page says, as sentences: durations, the job line, how a run is doing. Pure functions, no gradio."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from dpo.events import Event, Note, RunStarted, StepEnd
+from dpo.groups import normalise_prompt
+from dpo.jobs import Job, JobRegistry
+from dpo.pairs import Pair
+from dpo.runs import MINIMUM_PAIRS, Run, RunStatus
+from ui.plots import SUFFERING, metric_points
+
+RECENT_STEPS = 10
+CONCERN = 0.5 * SUFFERING
+JOB_TABS = {"train": "train", "compare": "compare", "candidates": "pairs"}
+
+
+def duration(seconds: float) -> str:
+    """A time as a person says it: "38 s", "3 min", "1 h 20 min"."""
+    if seconds < 90:
+        return f"{max(1, round(seconds))} s"
+    minutes = round(seconds / 60)
+    if minutes < 90:
+        return f"{minutes} min"
+    return f"{minutes // 60} h {minutes % 60} min"
+
+
+def count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def job_line(job: Job | None) -> str:
+    """The right end of the top line: "training demo-1, 41%, 38 s left", or "idle"."""
+    if job is None:
+        return "idle"
+    if job.state == "queued":
+        return f"{job.title} waits"
+    parts = [f"{job.title}: stopping" if job.stop.is_set() else job.title]
+    if job.total:
+        parts.append(f"{job.done / job.total:.0%}")
+    if job.seconds_left is not None:
+        parts.append(f"{duration(job.seconds_left)} left")
+    return ", ".join(parts)
+
+
+def pairs_line(pairs: Sequence[Pair], validation_share: float) -> str:
+    """What training would be given, and how much of it is kept out to measure on."""
+    if len(pairs) < MINIMUM_PAIRS:
+        have = count(len(pairs), "pair") if pairs else "No pairs"
+        return f"{have} yet: training needs at least {MINIMUM_PAIRS}. Pick some in Pairs."
+    prompts = len({normalise_prompt(pair.prompt) for pair in pairs})
+    kept = round(validation_share * prompts)
+    line = f"{count(len(pairs), 'pair')} from {count(prompts, 'prompt')}"
+    if not kept:
+        return f"{line}; none kept for validation, so accuracy is measured on what was trained."
+    return f"{line}; {count(kept, 'prompt')} kept for validation."
+
+
+@dataclass(frozen=True)
+class RunReport:
+    """How a run is doing, for the line under its plots. `tone` is "calm", "warn" or "bad"; `done` of `total` is its bar."""
+
+    state: str  # "queued", "preparing", "training", "stopping", "interrupted", "finished", "stopped", "damaged", "failed"
+    headline: str
+    detail: str
+    tone: str
+    done: int
+    total: int
+
+    def shown(self) -> dict:
+        """What the page's report part takes."""
+        names = ("headline", "detail", "tone", "done", "total")
+        return {name: getattr(self, name) for name in names} | {"total": self.total if self.is_live else 0}
+
+    @property
+    def is_live(self) -> bool:
+        return self.state in ("queued", "preparing", "training", "stopping")
+
+    @property
+    def can_resume(self) -> bool:
+        return self.state in ("interrupted", "stopped", "failed")
+
+
+def run_state(status: RunStatus, job: Job | None) -> str:
+    """What is true of a run: its folder says what was written, only the registry knows whether anyone still writes."""
+    if job is not None and job.is_active:
+        if job.state == "queued":
+            return "queued"
+        if job.stop.is_set():
+            return "stopping"
+        return "training" if status.state == "running" else "preparing"
+    if status.state in ("new", "running"):
+        return "failed" if job is not None and job.state == "failed" else "interrupted"
+    return status.state
+
+
+def report_run(run: Run, events: Sequence[Event], status: RunStatus, jobs: JobRegistry) -> RunReport:
+    job = jobs.find("train", run.name)
+    state = run_state(status, job)
+    place = f"step {status.step:,} of {status.total_steps:,}" if status.total_steps else "before its first step"
+    done, total = status.step, status.total_steps
+    tone, detail = _diagnosis(events, run.config.max_chosen_drift)
+    if state == "queued":
+        headline, detail = f"{run.name} waits.", f"{_holder(jobs)} has the device; this run is next in line."
+    elif state == "preparing":
+        note = next((event for event in reversed(events) if isinstance(event, Note)), Note(0, "Starting"))
+        done, total = note.done, note.total
+        amount = f", {note.done:,} of {note.total:,}" if note.total else ""
+        headline, detail = f"{run.name} is being prepared.", f"{note.message.rstrip('.')}{amount}."
+    elif state == "training":
+        pace = f", {1 / status.seconds_per_step:.1f} steps/s" if status.seconds_per_step else ""
+        left = f", {duration(status.seconds_left)} left" if status.seconds_per_step else ""
+        headline = f"{run.name} is training: {place}{pace}{left}."
+    elif state == "stopping":
+        headline, detail = f"{run.name} is stopping: {place}.", "It ends after this step and keeps what was learned."
+    elif state == "interrupted":
+        headline = f"{run.name} was interrupted {'at ' if status.total_steps else ''}{place}."
+        tone, detail = "warn", "The app closed while it trained. Resume goes on from its last checkpoint."
+    elif state == "finished":
+        headline = f"{run.name} finished: {count(status.total_steps, 'step')}{_accuracy(events, status)}."
+    elif state == "stopped":
+        headline = f"{run.name} was stopped at {place}{_accuracy(events, status)}."
+        detail = f"What it learned is kept. {detail}".strip()
+    elif state == "damaged":
+        tone, headline = "bad", f"{run.name} was stopped at {place}, because it was damaging the images."
+        detail = status.message or detail
+    else:
+        tone, headline = "bad", f"{run.name} failed {'at ' if status.total_steps else ''}{place}."
+        detail = status.message if status.state == "failed" else (job.message if job else "")
+    return RunReport(state, headline, detail, tone, done, total)
+
+
+def run_row(run: Run, jobs: JobRegistry, is_shown: bool) -> dict:
+    """One line of the list of runs."""
+    status = run.status()
+    state = run_state(status, jobs.find("train", run.name))
+    return {
+        "name": run.name,
+        "pairs": f"{len(run.pairs):,}",
+        "steps": f"{status.step:,} of {status.total_steps:,}" if status.total_steps else "none",
+        "accuracy": "" if status.accuracy is None else f"{status.accuracy:.0%}",
+        "state": state,
+        "tone": {"damaged": "bad", "failed": "bad", "interrupted": "warn"}.get(state, "calm"),
+        "shown": is_shown,
+    }
+
+
+def estimate_line(runs: Sequence[Run]) -> str:
+    """How fast the newest run with a pace went, as the best guess for the next."""
+    for run in runs:
+        status = run.status()
+        if status.seconds_per_step:
+            return f"{run.name} took {duration(status.seconds_per_step * 100)} per 100 steps."
+    return ""
+
+
+def log_lines(events: Sequence[Event]) -> str:
+    """The notes of a run, one a line, each at most once in a row."""
+    lines: list[str] = []
+    for event in events:
+        words = getattr(event, "message", "") or (f"checkpoint {event.path}" if hasattr(event, "path") else "")
+        line = f"step {event.step:>5}  {words}"
+        if words and (not lines or lines[-1] != line):
+            lines.append(line)
+    return "\n".join(lines)
+
+
+def _holder(jobs: JobRegistry) -> str:
+    current = jobs.current()
+    return current.title.capitalize() if current else "Another job"
+
+
+def _accuracy(events: Sequence[Event], status: RunStatus) -> str:
+    if status.accuracy is None:
+        return ""
+    started = next((event for event in reversed(events) if isinstance(event, RunStarted)), None)
+    if started is None or not started.num_validation:
+        return f", accuracy {status.accuracy:.0%} on the pairs it trained on"
+    return f", accuracy {status.accuracy:.0%} on {count(started.num_validation, 'pair')} kept out of training"
+
+
+def _diagnosis(events: Sequence[Event], limit: float) -> tuple[str, str]:
+    """(tone, sentence) from the chosen error over the reference's, mean of the last steps."""
+    recent = metric_points([event for event in events if isinstance(event, StepEnd)][-RECENT_STEPS:], "errors/chosen_drift")
+    if not recent:
+        return "calm", ""
+    drift = sum(value for _, value in recent) / len(recent)
+    stops = f" The run stops itself at {limit:g}." if limit else ""
+    measured = f"chosen images are denoised {abs(drift):.3f} {'worse' if drift > 0 else 'better'} than by the base model"
+    if drift >= SUFFERING:
+        return "bad", f"Images suffer: {measured}. Stop, and start again with a lower learning rate.{stops}"
+    if drift >= CONCERN:
+        return "warn", f"Worth watching: {measured}; past {SUFFERING:g} images suffer.{stops}"
+    return "calm", f"Healthy: {measured}; past {SUFFERING:g} images would suffer."
