@@ -17,11 +17,12 @@ import re
 from collections.abc import Sequence
 
 from dpo.metadata.containers import TextField
-from dpo.metadata.records import Generation, parse_json, to_float, to_int
+from dpo.metadata.records import Generation, to_float, to_int
 
 NEGATIVE = "Negative prompt:"
 KEY = re.compile(r"\s*(\w[\w \-/]*):\s*")  # the key of a pair
 PLAIN_VALUE = re.compile(r"[^,]*")
+JSON_OBJECT = re.compile(r'\s*\{\s*"')
 FIELDS = ("parameters", "UserComment", "ImageDescription", "comment")  # in order of trust
 KNOWN_KEYS = {"steps", "sampler", "seed", "cfg scale"}  # cameras write "key: value" into UserComment, too
 SETTING_NAMES = {"guidance": "CFG scale", "size": "Size"}
@@ -32,7 +33,7 @@ def parse(fields: Sequence[TextField]) -> Generation | None:
     candidates = [field for name in FIELDS for field in fields if field.name == name]
     for field in candidates:
         prompt, negative_prompt, settings = split_parameters(field.text)
-        if KNOWN_KEYS & settings.keys() or (field.name == "parameters" and parse_json(field.text) is None):
+        if KNOWN_KEYS & settings.keys() or (field.name == "parameters" and not JSON_OBJECT.match(field.text)):
             return Generation(
                 prompt="" if prompt == "unknown" else prompt,  # what "Save Image w/Metadata" writes when it found none
                 negative_prompt=negative_prompt,
@@ -78,7 +79,7 @@ def format_parameters(prompt: str, negative_prompt: str = "", **settings: object
     pairs = []
     for name, value in settings.items():
         key = SETTING_NAMES.get(name) or name[0].upper() + name[1:].replace("_", " ")
-        is_plain = re.fullmatch(r'[^,:\n"\[{][^,:\n]*', str(value))
+        is_plain = re.fullmatch(r'[^\s,:"\[{]([^,:\n]*[^\s,:])?', str(value))
         pairs.append(f"{key}: {value if is_plain else json.dumps(str(value), ensure_ascii=False)}")
     lines = [prompt, f"{NEGATIVE} {negative_prompt}" if negative_prompt else "", ", ".join(pairs)]
     return "\n".join(line for line in lines if line)
@@ -92,9 +93,12 @@ def _settings_candidates(lines: list[str]) -> list[int]:
 def _read_pairs(line: str) -> list[tuple[str, str]]:
     """The `key: value` pairs of a settings line; none if the line does not begin with one."""
     pairs, position = [], 0
-    while match := KEY.match(line, position):
-        value, position = _read_value(line, match.end())
-        pairs.append((match[1], value))
+    while position < len(line):
+        if match := KEY.match(line, position):
+            value, position = _read_value(line, match.end())
+            pairs.append((match[1], value))
+        elif not pairs:
+            break
         comma = line.find(",", position)
         position = comma + 1 if comma >= 0 else len(line)
     return pairs

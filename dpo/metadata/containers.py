@@ -121,13 +121,12 @@ def _walk_png(file: BinaryIO, contents: _Contents) -> None:
             return
         if kind == b"IHDR":
             contents.size = struct.unpack(">II", file.read(8))
-        elif kind in (b"tEXt", b"zTXt", b"iTXt", b"eXIf"):
-            if contents.has_room(length):
-                data = _read(file, length)
-                if kind == b"eXIf":
-                    _read_exif(data, contents)
-                else:
-                    _read_png_text(kind, data, contents)
+        elif kind in (b"tEXt", b"zTXt", b"iTXt", b"eXIf") and contents.has_room(length):
+            data = _read(file, length)
+            if kind == b"eXIf":
+                _read_exif(data, contents)
+            else:
+                _read_png_text(kind, data, contents)
         file.seek(end)
 
 
@@ -220,10 +219,9 @@ def _walk_webp(file: BinaryIO, contents: _Contents) -> None:
         elif kind == b"VP8L" and contents.size == (0, 0):
             (bits,) = struct.unpack("<xI", _read(file, 5))
             contents.size = (1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF))
-        elif kind in (b"EXIF", b"XMP "):
+        elif kind in (b"EXIF", b"XMP ") and contents.has_room(length):
             # An edited file may end early here: its pixels are whole, and part of the text may be too.
-            if contents.has_room(length):
-                (_read_exif if kind == b"EXIF" else _read_xmp)(file.read(length), contents)
+            (_read_exif if kind == b"EXIF" else _read_xmp)(file.read(length), contents)
         file.seek(start + length + length % 2)
 
 

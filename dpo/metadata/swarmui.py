@@ -12,15 +12,14 @@ from dpo.metadata.containers import TextField
 from dpo.metadata.records import Generation, parse_json, to_float, to_int
 
 FIELDS = ("parameters", "UserComment", "Model")  # the first StableSwarmUI used EXIF Model
+OWN_KEYS = {"negativeprompt", "cfgscale", "swarm_version"}  # its spelling; early files have them without the envelope
 
 
 def parse(fields: Sequence[TextField]) -> Generation | None:
     for field in fields:
-        if field.name not in FIELDS or "sui_image_params" not in field.text:
-            continue
-        data = parse_json(field.text)
-        params = data.get("sui_image_params") if isinstance(data, dict) else None
-        if isinstance(params, dict):
+        data = parse_json(field.text) if field.name in FIELDS else None
+        params = data.get("sui_image_params", data) if isinstance(data, dict) else None
+        if isinstance(params, dict) and OWN_KEYS & params.keys():
             return Generation(
                 prompt=str(params.get("prompt") or "").strip(),
                 negative_prompt=str(params.get("negativeprompt") or "").strip(),
