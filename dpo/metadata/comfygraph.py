@@ -36,6 +36,7 @@ WIDGETS = {
     "CheckpointLoaderSimple": ("ckpt_name",),
     "UNETLoader": ("unet_name",),
 }
+COMMENT = re.compile(r"/\*.*?\*/|//[^\n]*", re.DOTALL)
 MUTED, BYPASSED = 2, 4
 MAX_NODES = 2000  # the largest real graph seen has a few hundred; reading takes up to the square of this
 
@@ -100,7 +101,7 @@ def _load_canvas(workflow: dict) -> Graph:
 
 
 def _widgets(node: dict, slots: list[dict]) -> dict:
-    """The widget values of a canvas node, by name where names are known."""
+    """The widget values of a canvas node, by name where names are known. Comments go, as when the graph is run."""
     values = node.get("widgets_values")
     if isinstance(values, dict):
         return values
@@ -109,7 +110,7 @@ def _widgets(node: dict, slots: list[dict]) -> dict:
     if names := WIDGETS.get(node["type"]):
         return {name: value for name, value in zip(names, values, strict=False) if name}
     if re.search(r"encode|text|prompt|string|primitive", node["type"], re.IGNORECASE):
-        return {f"text_{index}": value for index, value in enumerate(values) if isinstance(value, str)}
+        return {f"text_{i}": COMMENT.sub("", value) for i, value in enumerate(values) if isinstance(value, str)}
     return {}
 
 

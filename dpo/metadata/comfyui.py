@@ -50,10 +50,11 @@ def _read_samplers(graph: Graph, where: str) -> Generation | None:
     if not told:
         return None
     sampler, texts = told[0]
+    negative = _node_texts(graph, sampler, "negative")
     is_ambiguous = any(key in drawn and other != texts for key, other in told)
     return Generation(
         prompt=_join(texts),
-        negative_prompt=_join(_node_texts(graph, sampler, "negative")),
+        negative_prompt="" if negative == texts else _join(negative),  # equal: one conditioning (BasicGuider) has no sides
         seed=to_int(_setting(graph, sampler, "seed", "noise_seed")),
         steps=to_int(_setting(graph, sampler, "steps")),
         sampler=str(_setting(graph, sampler, "sampler_name") or ""),

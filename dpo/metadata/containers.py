@@ -153,7 +153,10 @@ def _inflate(data: bytes, name: str, contents: _Contents) -> bytes:
     except zlib.error:
         contents.warn(f"PNG {name} is damaged and was not read.")
         return b""
-    return text if contents.has_room(len(text)) else b""
+    if contents.has_room(len(text)):
+        return text
+    contents.room = 0  # it was spent on inflating: a file of many such texts shall not take long
+    return b""
 
 
 # --- JPEG: segments up to the pixels (SOS), all of the text before them

@@ -19,7 +19,7 @@ def parse(fields: Sequence[TextField]) -> Generation | None:
     for field in fields:
         data = parse_json(field.text) if field.name in FIELDS else None
         params = data.get("sui_image_params", data) if isinstance(data, dict) else None
-        if isinstance(params, dict) and OWN_KEYS & params.keys():
+        if isinstance(params, dict) and (params is not data or OWN_KEYS & params.keys()):
             return Generation(
                 prompt=str(params.get("prompt") or "").strip(),
                 negative_prompt=str(params.get("negativeprompt") or "").strip(),

@@ -1,0 +1,195 @@
+"""Where texts stand in files, and what broken files do: through `read_image`, which is what everyone calls."""
+
+import io
+import random
+import struct
+import time
+import zlib
+
+import pytest
+from PIL import Image, ImageOps
+
+from dpo.metadata import read_image
+from dpo.metadata.containers import MAX_TEXT, read_container
+from dpo.metadata.records import MetadataError
+from tests.metadata.files import chunk, exif, exif_segment, jpeg, png, text_chunk, user_comment, webp
+
+TEXT = "a cat\nNegative prompt: blurry\nSteps: 20, Sampler: Euler a, CFG scale: 7, Seed: 5, Size: 1x1"
+XMP = (
+    '<?xpacket begin=""?><x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
+    '<rdf:Description xmlns:exif="http://ns.adobe.com/exif/1.0/"><exif:UserComment><rdf:Alt><rdf:li>'
+    f"{TEXT}</rdf:li></rdf:Alt></exif:UserComment></rdf:Description></rdf:RDF></x:xmpmeta>"
+).encode()
+ITXT = b"parameters\0\0\0en\0Parameter\0" + TEXT.encode()
+COMPRESSED_ITXT = b"parameters\0\1\0\0\0" + zlib.compress(TEXT.encode())
+ZTXT = b"parameters\0\0" + zlib.compress(TEXT.encode())
+COMMENT = user_comment(TEXT)
+
+PLACES = {
+    "png_text": (png(text_chunk("parameters", TEXT)), "PNG parameters"),
+    "png_text_after_the_pixels": (png(after=text_chunk("parameters", TEXT)), "PNG parameters"),
+    "png_text_with_wrong_checksum": (png(chunk(b"tEXt", b"parameters\0" + TEXT.encode(), crc=1)), "PNG parameters"),
+    "png_international_text": (png(chunk(b"iTXt", ITXT)), "PNG parameters"),
+    "png_compressed_international_text": (png(chunk(b"iTXt", COMPRESSED_ITXT)), "PNG parameters"),
+    "png_compressed_text": (png(after=chunk(b"zTXt", ZTXT)), "PNG parameters"),
+    "png_exif": (png(after=chunk(b"eXIf", COMMENT)), "EXIF UserComment"),
+    "png_xmp": (png(chunk(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + XMP)), "XMP UserComment"),
+    "jpeg_exif": (jpeg(exif_segment(COMMENT)), "EXIF UserComment"),
+    "jpeg_xmp": (jpeg((0xE1, b"http://ns.adobe.com/xap/1.0/\0" + XMP)), "XMP UserComment"),
+    "jpeg_comment": (jpeg((0xFE, TEXT.encode())), "JPEG comment"),
+    "jpeg_with_zeros_between_segments": (
+        jpeg(exif_segment(COMMENT)).replace(b"\xff\xdb", b"\0\0\xff\xdb", 1),
+        "EXIF UserComment",
+    ),
+    "webp_exif_after_the_pixels": (webp((b"EXIF", COMMENT)), "EXIF UserComment"),
+    "webp_exif_with_jpeg_prefix": (webp((b"EXIF", b"Exif\0\0" + COMMENT)), "EXIF UserComment"),
+    "webp_exif_after_an_odd_chunk": (webp((b"ICCP", b"odd"), (b"EXIF", COMMENT)), "EXIF UserComment"),
+    "webp_xmp": (webp((b"XMP ", XMP)), "XMP UserComment"),
+    "bare_comment_in_the_first_directory": (jpeg(exif_segment(exif({0x9286: TEXT.encode()}))), "EXIF UserComment"),
+}
+
+
+@pytest.fixture
+def read(tmp_path):
+    def read_bytes(data: bytes, name: str = "image.bin"):
+        (tmp_path / name).write_bytes(data)
+        return read_image(tmp_path / name)
+
+    return read_bytes
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_text_is_found_wherever_it_stands(read, place):
+    data, where = PLACES[place]
+    record = read(data)
+    assert (record.prompt, record.negative_prompt, record.seed, record.where) == ("a cat", "blurry", 5, where), record
+
+
+@pytest.mark.parametrize("order", "<>")
+@pytest.mark.parametrize("encoding", ["utf-16-be", "utf-16-le", "utf-16", "utf-8"])
+@pytest.mark.parametrize("prompt", ["a cat", "猫の写真、最高品質、" * 9, "Kätzchen – «süß» 😀"])
+def test_user_comment_is_decoded_whatever_byte_order_the_tiff_has(read, order, encoding, prompt):
+    text = TEXT.replace("a cat", prompt)
+    assert read(jpeg(exif_segment(user_comment(text, encoding, order)))).prompt == prompt
+    assert read(webp((b"EXIF", user_comment(text + "\0", encoding, order)))).prompt == prompt
+
+
+def test_user_comment_is_decoded_behind_any_character_code(read):
+    assert read(jpeg(exif_segment(user_comment(TEXT, "ascii", code=b"ASCII\0\0\0")))).prompt == "a cat"
+    assert read(jpeg(exif_segment(user_comment(TEXT, "utf-8", code=b"\0" * 8)))).prompt == "a cat"
+
+
+def test_png_text_is_utf8_where_it_can_be_and_latin1_where_it_cannot(read):
+    text = TEXT.replace("a cat", "Kätzchen")
+    assert read(png(chunk(b"tEXt", b"parameters\0" + text.encode("utf-8")))).prompt == "Kätzchen"
+    assert read(png(chunk(b"tEXt", b"parameters\0" + text.encode("latin-1")))).prompt == "Kätzchen"
+
+
+def test_format_is_known_by_content_not_by_name(read):
+    assert read(PLACES["jpeg_exif"][0], "image.png").prompt == "a cat"
+    assert read(PLACES["png_text"][0], "image.webp").prompt == "a cat"
+    assert read(PLACES["webp_exif_after_the_pixels"][0], "image.jpg").prompt == "a cat"
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_size_is_that_of_the_picture_as_pillow_shows_it(tmp_path, orientation):
+    turned = exif({0x0112: orientation, 0x0131: b"software"}, order="<>"[orientation % 2])
+    files = {
+        "png": png(chunk(b"eXIf", turned), size=(7, 4)),
+        "jpeg": jpeg(exif_segment(turned), size=(7, 4)),
+        "webp": webp((b"EXIF", turned), size=(7, 4)),
+        "lossless": webp((b"EXIF", turned), size=(7, 4), lossless=True),
+    }
+    for name, data in files.items():
+        (tmp_path / name).write_bytes(data)
+        container = read_container(tmp_path / name)
+        expected = (4, 7) if orientation > 4 else (7, 4)
+        assert (container.width, container.height) == expected, name
+        if name != "png":  # whose header lies about its one pixel
+            assert ImageOps.exif_transpose(Image.open(tmp_path / name)).size == expected
+
+
+@pytest.mark.parametrize("lossless", [False, True])
+def test_size_of_a_simple_webp_is_read_from_its_pixels(read, lossless):
+    record = read(webp(lossless=lossless, size=(300, 17)))
+    assert (record.width, record.height) == (300, 17)
+
+
+def test_compression_bombs_are_given_up_soon(read):
+    bomb = b"parameters\0\0" + zlib.compress(b"a" * (64 << 20))
+    start = time.perf_counter()
+    record = read(png(chunk(b"zTXt", bomb) * 30))
+    assert record.prompt is None
+    assert record.warnings == ("Texts past 4 MB were not read.",)
+    assert time.perf_counter() - start < 1
+
+
+def test_texts_of_one_file_are_limited_together(tmp_path):
+    (tmp_path / "a.png").write_bytes(png(text_chunk("parameters", "a" * (MAX_TEXT // 2 + 1)) * 2))
+    assert len(read_container(tmp_path / "a.png").fields) == 1
+
+
+@pytest.mark.parametrize("keep", [0, 1, 7, 9, 20, 40])
+@pytest.mark.parametrize("place", ["png_text", "jpeg_exif", "webp_exif_after_the_pixels"])
+def test_file_cut_short_is_a_record_with_an_error(read, place, keep):
+    record = read(PLACES[place][0][:keep])
+    assert record.prompt is None
+    assert record.error.startswith("image.bin: ")
+
+
+def test_picture_cut_short_is_an_error_even_when_its_prompt_is_whole(read):
+    assert "cut short" in read(png(text_chunk("parameters", TEXT))[:-20]).error
+    assert "cut short" in read(jpeg(exif_segment(COMMENT))[:-2]).error
+    assert "cut short" in read(webp((b"EXIF", COMMENT))[:45]).error
+
+
+def test_empty_file_says_that_it_is_empty(read):
+    assert read(b"").error == "image.bin: not a PNG, JPEG or WebP image (the file is empty). Skip the file."
+
+
+def test_text_file_is_no_image(read):
+    assert "starts with b'# Notes'" in read(b"# Notes").error
+
+
+def test_missing_file_and_folder_are_records_with_an_error(tmp_path):
+    assert "cannot be read" in read_image(tmp_path / "absent.png").error
+    assert "cannot be read" in read_image(tmp_path).error
+
+
+def test_container_without_picture_size_is_an_error(tmp_path):
+    (tmp_path / "a.webp").write_bytes(b"RIFF\4\0\0\0WEBP")
+    with pytest.raises(MetadataError, match=r"a\.webp: a WebP file without a picture size"):
+        read_container(tmp_path / "a.webp")
+
+
+def test_xmp_entities_are_not_expanded(read):
+    hostile = b'<!DOCTYPE x [<!ENTITY a "aaaa">]>' + XMP.replace(b"a cat", b"&a;")
+    assert read(webp((b"XMP ", hostile))).prompt is None
+
+
+def test_damaged_blocks_are_warned_of_and_do_not_hide_the_others(read):
+    broken_exif = struct.pack(">2sHIH", b"MM", 42, 8, 500)
+    record = read(png(chunk(b"eXIf", broken_exif) + chunk(b"zTXt", b"Comment\0\0nothing") + text_chunk("parameters", TEXT)))
+    assert record.prompt == "a cat"
+    assert len(record.warnings) == 2
+
+
+def test_no_damage_to_a_file_raises(tmp_path):
+    randomness = random.Random(0)
+    path = tmp_path / "damaged"
+    for data, _ in PLACES.values():
+        for _ in range(25):
+            damaged = bytearray(data)
+            for _ in range(randomness.randint(1, 6)):
+                damaged[randomness.randrange(12, len(damaged))] = randomness.randrange(256)
+            path.write_bytes(damaged[: randomness.choice([None, randomness.randrange(len(damaged))])])
+            record = read_image(path)
+            assert (record.prompt is None) == (record.error is not None)
+
+
+def test_a_png_that_pillow_wrote_is_read(tmp_path):
+    file = io.BytesIO()
+    Image.new("RGB", (300, 200), "red").save(file, "PNG")
+    (tmp_path / "a.png").write_bytes(file.getvalue())
+    container = read_container(tmp_path / "a.png")
+    assert (container.format, container.width, container.height, container.fields) == ("PNG", 300, 200, ())
