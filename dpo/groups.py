@@ -90,7 +90,12 @@ def split_into_screens(group: Group, mode: str) -> list[Screen]:
         count = math.ceil(len(images) / SCREEN_SIZE)
         cuts = [round(i * len(images) / count) for i in range(count + 1)]
         parts = [images[start:end] for start, end in itertools.pairwise(cuts)]
-    return [Screen(_digest(mode, group.key, *(image.key for image in part)), group, mode, tuple(part)) for part in parts]
+    return [Screen(screen_key(mode, group.key, [image.key for image in part]), group, mode, tuple(part)) for part in parts]
+
+
+def screen_key(mode: str, group: str, keys: Iterable[str]) -> str:
+    """The name of the screen that shows these images of a group, in whatever order."""
+    return _digest(mode, group, *sorted(keys))
 
 
 def _split_by_aspect(images: Iterable[IndexedImage]) -> list[list[IndexedImage]]:

@@ -4,7 +4,7 @@ A pick arrives from a page as an operation, a dict. `client` and `number` name i
 
     {"client", "number", "op": "best_worst", "group", "images": [keys as shown], "result": [best key, worst key]}
     {"client", "number", "op": "duel", "group", "images": [left key, right key], "result": "left" | "right" | "tie" | "skip"}
-    {"client", "number", "op": "skip", "group", "images": [keys as shown]}             nothing more from this group
+    {"client", "number", "op": "skip", "group", "images": [keys as shown], "result": mode}    nothing more from this group
     {"client", "number", "op": "undo", "undoes": [client, number]}
 
 Prompt and paths are stored with a pick, because the index of images may be thrown away. A pick is live unless undone.
@@ -22,17 +22,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dpo.groups import Group, IndexedImage, Screen, normalise_prompt, split_into_screens
+from dpo.groups import MODES, Group, IndexedImage, Screen, normalise_prompt, split_into_screens
 from dpo.pairs import Pair
 
 if TYPE_CHECKING:
     from dpo.project import Database
 
 DUEL_RESULTS = ("left", "right", "tie", "skip")
+_PICK_FIELDS = {"client", "number", "op", "group", "images", "result"}
 _FIELDS = {
-    "best_worst": {"client", "number", "op", "group", "images", "result"},
-    "duel": {"client", "number", "op", "group", "images", "result"},
-    "skip": {"client", "number", "op", "group", "images"},
+    "best_worst": _PICK_FIELDS,
+    "duel": _PICK_FIELDS,
+    "skip": _PICK_FIELDS,
     "undo": {"client", "number", "op", "undoes"},
 }
 
@@ -195,7 +196,7 @@ class PickStore:
         prompts = {normalise_prompt(image.record.prompt) for image in images}
         if len(prompts) != 1:
             raise Refused("the images have different prompts")
-        result, chosen, rejected = _check_result(op, keys, operation.get("result"))
+        result, chosen, rejected = _check_result(op, keys, operation["result"])
         paths = json.dumps([image.path for image in images])
         return {
             "group_key": group, "prompt": prompts.pop(), "keys": " ".join(keys), "paths": paths,
@@ -240,7 +241,9 @@ def _is_key(value) -> bool:
 def _check_result(op: str, keys: list[str], result) -> tuple[str, str, str]:
     """The result as stored, the chosen key and the rejected key ("" where nothing is preferred)."""
     if op == "skip":
-        return "", "", ""
+        if result not in MODES:
+            raise Refused(f"result={result!r} of a skip is not the mode it was shown in")
+        return result, "", ""
     if op == "duel":
         if result not in DUEL_RESULTS:
             raise Refused(f"result={result!r} of a duel is not one of {', '.join(DUEL_RESULTS)}")

@@ -40,7 +40,8 @@ def duel(group, result, number=0, left=0, right=1) -> dict:
 
 
 def skip(group, number=0) -> dict:
-    return {"client": "client-a", "number": number, "op": "skip", "group": group.key, "images": keys(group)}
+    shown = {"group": group.key, "images": keys(group), "result": "best_worst"}
+    return {"client": "client-a", "number": number, "op": "skip", **shown}
 
 
 def undo(of, number, client="client-a") -> dict:
@@ -130,6 +131,7 @@ def broken(shown, **changes) -> dict:
         lambda group: broken(group, result=[keys(group)[0], "0" * 24]),
         lambda group: broken(group, result=None),
         lambda group: {**duel(group, "left", 7), "result": "up"},
+        lambda group: {**skip(group, 7), "result": "left"},
         lambda group: {**duel(group, "left", 7), "result": ["left"]},
         lambda group: {**duel(group, "left", 7), "images": keys(group)},
         lambda group: {"client": "client-a", "number": 7, "op": "undo", "undoes": ["client-a", 99]},
