@@ -12,7 +12,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
-from diffusers.training_utils import cast_training_params
 from peft import LoraConfig, get_peft_model_state_dict, set_peft_model_state_dict
 from peft.tuners.tuners_utils import BaseTunerLayer
 from safetensors import SafetensorError, safe_open
@@ -37,7 +36,9 @@ class Adapter:
         self._layers = [module for module in family.denoiser.modules() if isinstance(module, BaseTunerLayer)]
         for name, parameter in family.denoiser.named_parameters():
             parameter.requires_grad_(f".{POLICY}." in name)
-        cast_training_params(family.denoiser)
+            if parameter.requires_grad and parameter.dtype in (torch.float16, torch.bfloat16):
+                # Updates are far smaller than what half precision can add to a weight.
+                parameter.data = parameter.data.float()
         self._activate(POLICY)
 
     def parameters(self) -> list[Tensor]:

@@ -54,7 +54,7 @@ class TrainConfig:
     )
     lora_rank: int = _param(16, "Rank", "Rank of the adapter: its capacity and its file size.", min=1, max=1024, main=True)
     resolution: int = _param(
-        512, "Resolution", "Side in pixels of a square with the area to train at.", min=32, max=4096, main=True
+        512, "Resolution", "Side in pixels of a square with the area to train at.", min=8, max=4096, main=True
     )
     lora_alpha: float = _param(0.0, "Alpha", "Scale of the adapter is alpha / rank. 0 = same as the rank.", min=0.0)
     batch_size: int = _param(1, "Batch size", "Pairs per forward pass.", min=1)

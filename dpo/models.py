@@ -6,6 +6,7 @@ Nothing here imports torch before `load_pipeline`: the Train tab describes a mod
 from __future__ import annotations
 
 import json
+import os
 import re
 from pathlib import Path
 
@@ -28,7 +29,7 @@ def resolve_model(model: str) -> Path | str:
     if model == "demo":
         return DEMO_MODEL
     path = Path(model).expanduser()
-    if path.is_dir():
+    if model and path.is_dir():
         if not (path / "model_index.json").exists():
             raise ModelError(
                 f"{path} is not a diffusers model: it has no model_index.json. Choose the folder that holds that file."

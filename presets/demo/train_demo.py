@@ -164,7 +164,7 @@ def build_scheduler() -> DDIMScheduler:
     """v-prediction with zero terminal SNR, sampled from the last timestep: flat colours come out exact."""
     return DDIMScheduler(
         beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", clip_sample=False, set_alpha_to_one=True,
-        prediction_type="v_prediction", rescale_betas_zero_snr=True, timestep_spacing="trailing",
+        prediction_type="v_prediction", rescale_betas_zero_snr=True, timestep_spacing="trailing", steps_offset=1,
     )  # fmt: skip
 
 
@@ -201,7 +201,6 @@ def train_decoder(args) -> None:
         pixels = images[-held_out:].to(args.device).float() / 127.5 - 1
         decoded = vae.decode(latents[-held_out:].float().to(args.device)).sample.clamp(-1, 1)
     print(f"decoder: held-out PSNR {10 * math.log10(4 / (decoded - pixels).pow(2).mean().item()):.1f} dB")
-    vae.cpu().save_pretrained(args.work / "vae_trained")
 
 
 def train_denoiser(args) -> None:
@@ -252,8 +251,8 @@ def export(args) -> None:
     text_encoder, denoiser = build_text_encoder(tokenizer), build_denoiser()
     state = torch.load(args.work / "denoiser.pt", weights_only=True)
     _copy(state["averaged"], [*denoiser.parameters(), *text_encoder.parameters()])
-    trained = args.work / "vae_trained"
-    vae = AutoencoderTiny.from_pretrained(trained if trained.exists() else args.work / "vae")
+    vae = AutoencoderTiny.from_pretrained(args.work / "vae")
+    _copy(torch.load(args.work / "decoder.pt", weights_only=True)["averaged"], vae.decoder.parameters())
     pipeline = StableDiffusionPipeline(
         vae=vae, text_encoder=text_encoder, tokenizer=tokenizer, unet=denoiser, scheduler=build_scheduler(),
         safety_checker=None, feature_extractor=None, requires_safety_checker=False,
