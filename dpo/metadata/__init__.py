@@ -39,17 +39,28 @@ def read_image(path: str | Path) -> ImageRecord:
     except OSError as error:
         reason = error.strerror or str(error)
         return ImageRecord(path=str(path), error=f"{path.name}: cannot be read ({reason}). Check the file, or skip it.")
-    generations = [generation for parse in PARSERS if (generation := parse(container.fields))]
-    best = next((generation for generation in generations if generation.prompt), generations[0] if generations else None)
-    values = asdict(best) if best else {}
+    generation = _most_trusted(container)
+    has_prompt = bool(generation and generation.prompt)
+    values = asdict(generation) if generation else {}
     return ImageRecord(**values | {
         "path": str(path),
-        "prompt": best.prompt if best and best.prompt else None,
+        "prompt": generation.prompt if has_prompt else None,
         "width": container.width,
         "height": container.height,
-        "warnings": container.warnings + (best.warnings if best else ()),
-        "error": None if best and best.prompt else _no_prompt(path, container, best),
+        "warnings": container.warnings + values.get("warnings", ()),
+        "error": None if has_prompt else _no_prompt(path, container, generation),
     })  # fmt: skip
+
+
+def _most_trusted(container: Container) -> Generation | None:
+    """The first source with a prompt; or else the first of any."""
+    best = None
+    for parse in PARSERS:
+        generation = parse(container.fields)
+        if generation and generation.prompt:
+            return generation
+        best = best or generation
+    return best
 
 
 def _no_prompt(path: Path, container: Container, generation: Generation | None) -> str:

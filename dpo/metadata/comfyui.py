@@ -29,6 +29,7 @@ TEXT = re.compile(
 NEGATIVE = re.compile(r".*neg")
 SAMPLING = {"steps", "sampler_name", "sigmas", "latent_image"}
 NOT_PICTURE = re.compile(r"positive|negative|cond|guider|model|clip|vae|noise|sigmas|sampler$|text|prompt|control_net")
+MAX_SAMPLERS = 16  # asked for their texts, and outputs for their samplers: a crafted graph shall not take long
 MAX_NODES = 150  # on the way to one text; more is no prompt, and would exhaust Python's stack
 
 
@@ -43,10 +44,11 @@ def parse(fields: Sequence[TextField]) -> Generation | None:
 
 
 def _read_samplers(graph: Graph, where: str) -> Generation | None:
-    outputs = _outputs(graph)
-    samplers = [key for key, node in graph.items() if _is_sampler(node)]
+    """The texts of the sampler that first drew what was saved; where it was told nothing, those of any other sampler."""
+    outputs = _outputs(graph)[:MAX_SAMPLERS]
     drawn = [_first_pass(graph, sampler) for output in outputs for sampler in _samplers_above(graph, output)]
-    told = [(key, texts) for key in dict.fromkeys(drawn + samplers) if (texts := _node_texts(graph, key, "positive"))]
+    candidates = list(dict.fromkeys(drawn + [key for key, node in graph.items() if _is_sampler(node)]))[:MAX_SAMPLERS]
+    told = [(key, texts) for key in candidates if (texts := _node_texts(graph, key, "positive"))]
     if not told:
         return None
     sampler, texts = told[0]
@@ -68,7 +70,7 @@ def _read_samplers(graph: Graph, where: str) -> Generation | None:
 
 def _read_outputs(graph: Graph, where: str) -> Generation | None:
     """Without a sampler (API nodes, suites of nodes that draw by themselves): the text nearest to an output."""
-    if any(_is_sampler(node) for node in graph.values()):
+    if _has_sampler(graph):
         return None  # its texts are not in the graph (written by a language model, say): another text is not the prompt
     wired = [key for key in _outputs(graph) if any(map(source_of, graph[key].inputs.values()))]
     for key in _upstream(graph, wired, skip=NEGATIVE):
@@ -78,10 +80,10 @@ def _read_outputs(graph: Graph, where: str) -> Generation | None:
 
 
 def _read_longest_text(graph: Graph, where: str) -> Generation | None:
-    if any(_is_sampler(node) for node in graph.values()):
+    if _has_sampler(graph):
         return None
-    texts = [_join(_node_texts(graph, key, "positive")) for key, node in graph.items() if _has_text(node)]
-    if prompt := max(texts, key=len, default=""):
+    inputs = [item for node in graph.values() for item in node.inputs.items() if TEXT.match(item[0])]
+    if prompt := max((value.strip() for _, value in inputs if isinstance(value, str)), key=len, default=""):
         warning = "The graph does not tell which text is the prompt; the longest was taken."
         return Generation(prompt=prompt, generator="comfyui", where=where, warnings=(warning,))
     return None
@@ -92,6 +94,10 @@ def _has_text(node: Node) -> bool:
 
 
 # --- which sampler
+
+
+def _has_sampler(graph: Graph) -> bool:
+    return any(_is_sampler(node) for node in graph.values())
 
 
 def _is_sampler(node: Node) -> bool:
@@ -120,7 +126,7 @@ def _first_pass(graph: Graph, sampler: str) -> str:
     Where several pictures were pasted together, the sampler that merged them: its prompt is the whole scene's.
     """
     passes = [sampler]
-    while len(earlier := _samplers_above(graph, passes[-1])) == 1 and earlier[0] not in passes:
+    while len(earlier := _samplers_above(graph, passes[-1])) == 1 and earlier[0] not in passes and len(passes) < MAX_SAMPLERS:
         passes += earlier
     return passes[-1]
 
@@ -162,7 +168,8 @@ def _node_texts(graph: Graph, key: str, side: str, seen: set | None = None) -> l
     if re.search(r"concat|join", graph[key].kind, re.IGNORECASE):
         delimiter = inputs.get("delimiter", inputs.get("separator", ""))
         names = sorted(inputs.keys() - {"delimiter", "separator", "clean_whitespace", "linebreak_addition"})
-        return [str(delimiter).replace("\\n", "\n").join(filter(None, follow(names)))]
+        parts = [part for part in follow(names) if part]
+        return [str(delimiter).replace("\\n", "\n").join(parts)] if parts else []
     if resolved := _text_at_run_time(graph[key]):
         return [resolved]
     if names := [name for name in inputs if TEXT.match(name)]:
@@ -202,8 +209,8 @@ def _side_of_slot(node: Node, slot: int, side: str) -> str:
 
 
 def _text_at_run_time(node: Node) -> str:
-    """What a wildcard node or a display node held when the image was made, if stored: better than its template."""
-    names = ["populated_text", *(["text_0", "text2"] if node.kind.startswith("ShowText") else [])]
+    """What a wildcard, string function or display node held when the image was made, if stored: better than its template."""
+    names = ["populated_text", "result", *(["text_0", "text2"] if node.kind.startswith("ShowText") else [])]
     return next((text for name in names if isinstance(text := node.inputs.get(name), str) and text.strip()), "")
 
 

@@ -258,13 +258,13 @@ def _read_directory(data: bytes, offset: int, order: str, contents: _Contents) -
             start = entry + 8 if length <= 4 else value
             raw = data[start : start + length]
             name = EXIF_TEXT_TAGS[tag]
-            contents.add(name, _decode_user_comment(raw, order) if tag == 0x9286 else _decode(raw), f"EXIF {name}")
+            contents.add(name, _decode_user_comment(raw) if tag == 0x9286 else _decode(raw), f"EXIF {name}")
     return exif_offset
 
 
-def _decode_user_comment(raw: bytes, order: str) -> str:
-    """The text of a UserComment. What its first 8 bytes declare is used only to skip them: "UNICODE" stands before
-    either byte order of UTF-16 and before UTF-8, whatever `order` the TIFF around it has."""
+def _decode_user_comment(raw: bytes) -> str:
+    """The text of a UserComment. What its first 8 bytes declare is not believed, only skipped: "UNICODE" stands before
+    UTF-16 of either byte order, whatever that of the TIFF around it, and before UTF-8."""
     if raw[:8] in CHARACTER_CODES:
         raw = raw[8:]
     if raw.startswith((b"\xff\xfe", b"\xfe\xff")):
@@ -274,8 +274,7 @@ def _decode_user_comment(raw: bytes, order: str) -> str:
         return utf8.decode()
     # Prompts hold ASCII, whose zero byte comes first in big-endian UTF-16 and second in little-endian.
     big, little = raw[0::2].count(0), raw[1::2].count(0)
-    is_big = big > little or (big == little and order == ">")
-    return raw.decode("utf-16-be" if is_big else "utf-16-le", "replace").rstrip("\0")
+    return raw.decode("utf-16-be" if big > little else "utf-16-le", "replace").rstrip("\0")
 
 
 def _is_utf8(raw: bytes) -> bool:

@@ -30,7 +30,7 @@ class Generation:
     warnings: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class ImageRecord:
     """One file and what its metadata says.
 

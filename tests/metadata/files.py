@@ -70,8 +70,9 @@ def _directory(entries: dict, offset: int, order: str) -> bytes:
     place = offset + 2 + 12 * len(entries) + 4
     rows, values = b"", b""
     for tag, value in sorted(entries.items()):
-        if isinstance(value, bytes):
-            assert len(value) > 4
+        if isinstance(value, bytes) and len(value) <= 4:
+            rows += struct.pack(order + "HHI4s", tag, 7, len(value), value)
+        elif isinstance(value, bytes):
             rows += struct.pack(order + "HHII", tag, 7, len(value), place + len(values))
             values += value
         elif tag == 0x8769:

@@ -76,10 +76,18 @@ def test_seed_of_64_bits_keeps_every_digit():
 def test_template_lines_after_the_settings_are_not_the_prompt():
     found = generation(f"a gold ring\n{SETTINGS}\nTemplate:a {{gold|platinum}} ring\nNegative Template: x")
     assert (found.prompt, found.seed) == ("a gold ring", 42)
+    found = generation(f"a sign:\nSteps: 1, up: 2, down: 3\n{SETTINGS}\nTemplate: a sign")
+    assert (found.prompt, found.seed) == ("a sign:\nSteps: 1, up: 2, down: 3", 42)
 
 
 def test_windows_line_ends_are_line_ends():
-    assert generation(f"a cat\r\nNegative prompt: dog\r\n{SETTINGS}").negative_prompt == "dog"
+    found = generation(f"a cat\r\non a sofa\r\nNegative prompt: dog\r\n{SETTINGS}")
+    assert (found.prompt, found.negative_prompt) == ("a cat\non a sofa", "dog")
+
+
+def test_negative_begins_only_at_the_start_of_a_line():
+    found = generation(f"a sign with Negative prompt: on it\n Negative prompt: dog\n{SETTINGS}")
+    assert (found.prompt, found.negative_prompt) == ("a sign with Negative prompt: on it", "dog")
 
 
 def test_joined_lines_are_parted_again():

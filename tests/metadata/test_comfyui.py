@@ -100,13 +100,18 @@ def test_text_shown_at_run_time_counts_more_than_its_source():
     assert prompt_of(sampler=ksampler(positive=["e", 0]), e=node("CLIPTextEncode", text=["s", 0]), s=shown) == "a resolved bird"
 
 
+def test_stored_result_of_a_string_function_counts_more_than_its_parts():
+    joined = node("StringFunction|pysssss", action="append", text_a="a red", text_b=["b", 0], result="a red bird")
+    assert prompt_of(cat=node("CLIPTextEncode", text=["joined", 0]), joined=joined) == "a red bird"
+
+
 def test_resolved_wildcards_count_more_than_their_template():
     wildcards = node("ImpactWildcardEncode", wildcard_text="__animal__ in the rain", populated_text="a bird", seed=3)
     assert prompt_of(cat=wildcards) == "a bird"
 
 
 def test_zeroed_conditioning_is_empty():
-    found = read(graph(zero=node("ConditioningZeroOut", conditioning=["cat", 0]), sampler=ksampler(negative=["zero", 0])))
+    found = read(graph(zero=node("ConditioningZeroOut", conditioning=["dog", 0]), sampler=ksampler(negative=["zero", 0])))
     assert (found.prompt, found.negative_prompt) == ("a cat", "")
 
 
@@ -116,6 +121,11 @@ def test_combined_conditionings_are_combined():
         prompt_of(sampler=ksampler(positive=["both", 0]), both=both, bird=node("CLIPTextEncode", text="a bird"))
         == "a cat\na bird"
     )
+
+
+def test_equal_texts_that_are_combined_are_said_once():
+    both = node("ConditioningCombine", conditioning_1=["cat", 0], conditioning_2=["same", 0])
+    assert prompt_of(sampler=ksampler(positive=["both", 0]), both=both, same=node("CLIPTextEncode", text="a cat ")) == "a cat"
 
 
 @pytest.mark.parametrize("kind", ["FluxGuidance", "ConditioningSetArea", "ControlNetApply", "unCLIPConditioning", "Unheard of"])
@@ -156,12 +166,12 @@ def test_pipe_carries_both_sides(wire):
 
 def test_context_chain_carries_both_sides():
     contexts = {
-        "first": node("Context (rgthree)", model=["model", 0], positive=["cat", 0], negative=["dog", 0]),
+        "first": node("Context Big (rgthree)", model=["model", 0], positive=["cat", 0], negative=["dog", 0], steps=3),
         "second": node("Context (rgthree)", base_ctx=["first", 0]),
         "sampler": ksampler(model=["second", 1], positive=["second", 4], negative=["second", 5], latent_image=["second", 6]),
     }
     found = read(graph(**contexts))
-    assert (found.prompt, found.negative_prompt, found.model) == ("a cat", "a dog", "some.safetensors")
+    assert (found.prompt, found.negative_prompt, found.model, found.steps) == ("a cat", "a dog", "some.safetensors", 20)
 
 
 def custom_sampler(guider: dict) -> dict:
@@ -253,6 +263,10 @@ def test_empty_prompt_stays_empty():
 
 def test_prompt_that_is_not_in_the_graph_is_not_invented():
     assert prompt_of(cat=node("CLIPTextEncode", text=["llm", 0]), llm=node("Describe", image=["photo", 0])) == ""
+    found = read(
+        graph(cat=node("CLIPTextEncode", text=["j", 0]), j=node("JoinStrings", string1=["llm", 0]), llm=node("Describe"))
+    )
+    assert (found.prompt, found.where, found.warnings) == ("", "PNG prompt", ())
 
 
 def test_node_that_draws_by_itself_tells_its_prompt():
@@ -262,6 +276,16 @@ def test_node_that_draws_by_itself_tells_its_prompt():
         "note": node("Note", text="a long note that nobody should take for a prompt"),
     }
     assert read(api).prompt == "a bird"
+
+
+def test_suite_that_draws_by_itself_is_asked_for_the_positive():
+    suite = {
+        "0": node("SuiteText", prompt="a very long negative prompt"),
+        "1": node("SuiteText", prompt="a bird"),
+        "2": node("SuitePrompts", negative_main_prompt=["0", 0], main_prompt=["1", 0]),
+        "3": node("SuiteSave", data=["2", 0]),
+    }
+    assert read(suite).prompt == "a bird"
 
 
 def test_texts_that_reach_no_output_are_a_last_resort_with_a_warning():
@@ -292,6 +316,7 @@ def test_deep_and_wide_graphs_end_soon():
     wide = {f"r{i}": node("Join", **{f"i{j}": [f"r{i + j}", 0] for j in range(1, 9)}) for i in range(1900)}
     assert prompt_of(cat=node("CLIPTextEncode", text=["r0", 0]), **wide) == ""
     assert parse([TextField("prompt", "[" * 100_000, "PNG prompt")]) is None
+    assert read({"1": node("Note", **{f"text_{i}": "a" for i in range(20_001)})}) is None
     assert time.perf_counter() - start < 1
 
 
@@ -332,8 +357,21 @@ def test_muted_node_of_a_canvas_is_not_there():
     assert read(workflow=workflow).prompt == "a dog"
 
 
+def test_bypassed_sampler_of_a_canvas_draws_nothing():
+    workflow = canvas()
+    workflow["nodes"][3]["mode"] = 4
+    found = read(workflow=workflow)
+    assert (found.prompt, found.seed) == ("a dog", 7)
+
+
 def test_graph_that_was_run_counts_more_than_the_canvas():
-    assert read(graph(cat=node("CLIPTextEncode", text="a bird")), canvas()).prompt == "a bird"
+    run = graph(cat=node("CLIPTextEncode", text="a bird"))
+    assert read(run, canvas()).prompt == "a bird"
+    webp = [
+        TextField("Make", f"workflow:{json.dumps(canvas())}", "EXIF"),
+        TextField("Model", f"prompt:{json.dumps(run)}", "EXIF"),
+    ]
+    assert parse(webp).prompt == "a bird"
 
 
 def test_canvas_is_asked_where_the_prompt_graph_tells_nothing():

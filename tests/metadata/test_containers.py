@@ -79,6 +79,11 @@ def test_user_comment_is_decoded_behind_any_character_code(read):
     assert read(jpeg(exif_segment(user_comment(TEXT, "utf-8", code=b"\0" * 8)))).prompt == "a cat"
 
 
+def test_short_exif_text_stands_in_its_entry(tmp_path):
+    (tmp_path / "a.jpg").write_bytes(jpeg(exif_segment(exif({0x0131: b"abc"}))))
+    assert [field.text for field in read_container(tmp_path / "a.jpg").fields] == ["abc"]
+
+
 def test_png_text_is_utf8_where_it_can_be_and_latin1_where_it_cannot(read):
     text = TEXT.replace("a cat", "Kätzchen")
     assert read(png(chunk(b"tEXt", b"parameters\0" + text.encode("utf-8")))).prompt == "Kätzchen"
@@ -111,14 +116,15 @@ def test_size_is_that_of_the_picture_as_pillow_shows_it(tmp_path, orientation):
 
 @pytest.mark.parametrize("lossless", [False, True])
 def test_size_of_a_simple_webp_is_read_from_its_pixels(read, lossless):
-    record = read(webp(lossless=lossless, size=(300, 17)))
-    assert (record.width, record.height) == (300, 17)
+    record = read(webp(lossless=lossless, size=(300, 270)))
+    assert (record.width, record.height) == (300, 270)
 
 
 def test_compression_bombs_are_given_up_soon(read):
     bomb = b"parameters\0\0" + zlib.compress(b"a" * (64 << 20))
+    data = png(chunk(b"zTXt", bomb) * 100)
     start = time.perf_counter()
-    record = read(png(chunk(b"zTXt", bomb) * 30))
+    record = read(data)
     assert record.prompt is None
     assert record.warnings == ("Texts past 4 MB were not read.",)
     assert time.perf_counter() - start < 1
