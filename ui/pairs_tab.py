@@ -42,13 +42,9 @@ def create_pairs_tab(studio: Studio, session: gr.State) -> PairsTab:
     with gr.Accordion("1 Images", open=True, elem_classes="step") as images_step:
         with gr.Row(elem_classes="folder-row", equal_height=True):
             folder = gr.Textbox(
-                show_label=False,
-                container=False,
-                placeholder="Folder of generated images",
-                scale=1,
-                elem_id="folder",
-                max_lines=1,
-            )
+                folder_of(studio, Session()), placeholder="Folder of generated images", show_label=False, container=False,
+                max_lines=1, scale=1, elem_id="folder",
+            )  # fmt: skip
             scan = gr.Button("Scan", variant="primary", scale=0, min_width=110, elem_id="scan")
             stop = gr.Button("Stop", visible=False, scale=0, min_width=110, elem_id="stop-scan")
         problem = text_part(tone="bad", elem_id="folder-problem")
@@ -74,9 +70,8 @@ def create_pairs_tab(studio: Studio, session: gr.State) -> PairsTab:
 
     def refresh(current: Session) -> tuple:
         """Everything of the tab, for a page that was just loaded or a tab that was just opened."""
-        looked_at = folder_of(studio, current)
         picks = _show_picks(studio, current)
-        return (looked_at, _revision(studio), _show_picker(studio, current), *_show_scan(studio, current), *picks)
+        return (_revision(studio), _show_picker(studio, current), *_show_scan(studio, current), *picks)
 
     def look(current: Session, known: tuple) -> tuple:
         """What changed since the page last looked."""
@@ -94,6 +89,7 @@ def create_pairs_tab(studio: Studio, session: gr.State) -> PairsTab:
 
     def start_scan(current: Session, wanted: str) -> tuple:
         try:
+            studio.check_place(wanted, is_model=False)
             current = replace(current, folder=resolve_folder(wanted))
             project.library.start_scan(current.folder)
         except StudioError as error:  # what was typed stays, and the reason stands under it
@@ -113,7 +109,9 @@ def create_pairs_tab(studio: Studio, session: gr.State) -> PairsTab:
     gr.Timer(studio.seconds_between_looks).tick(
         look, [session, seen], [seen, *scan_outputs, *pick_outputs], queue=False, show_progress="hidden"
     )
-    return PairsTab(refresh, [folder, seen, *scan_outputs, *pick_outputs], next_step)
+    # Not part of `refresh`: going to another tab and back keeps what was typed.
+    session.change(lambda current: folder_of(studio, current), session, folder, show_progress="hidden")
+    return PairsTab(refresh, [seen, *scan_outputs, *pick_outputs], next_step)
 
 
 def folder_of(studio: Studio, session: Session) -> str:

@@ -2,6 +2,7 @@
 // Text that comes from image metadata is set as textContent and nothing else.
 
 const MOST_IMAGES = 9;
+const MOST_ABOVE = 200; // pixels
 const HOLD_MS = 250; // a key held longer than this is held on purpose
 
 const root = (window.gradio_config && window.gradio_config.root) || "";
@@ -294,18 +295,18 @@ function start() {
   flush();
 }
 
-// The picker fills what the window has below it; the page above it may have any height.
+// The picker fills what the window has below it. What is unfolded above it may push it down, but not squeeze it.
 function fit() {
-  if (element.offsetParent === null) return;
+  if (!picker.clientWidth) return; // its tab is hidden
   const above = picker.getBoundingClientRect().top + window.scrollY;
-  picker.style.setProperty("--above", `${Math.round(Math.min(above, 260))}px`);
+  picker.style.setProperty("--above", `${Math.round(Math.min(above, MOST_ABOVE))}px`);
   arrange();
 }
 
 document.addEventListener("keydown", onKey);
 document.addEventListener("keyup", onKeyUp);
 window.addEventListener("resize", fit);
-new ResizeObserver(arrange).observe(stage);
+for (const watched of [stage, document.body]) new ResizeObserver(fit).observe(watched);
 for (const button of element.querySelectorAll("[data-do]")) button.addEventListener("click", () => actions[button.dataset.do]());
 for (const button of element.querySelectorAll(".modes button")) button.addEventListener("click", () => switchMode(button.dataset.mode));
 find(".prompt").addEventListener("click", toggleDetails);
