@@ -47,9 +47,13 @@ class Studio:
         """How often a page asks what is new: seldom over a tunnel, which answers many requests with an error."""
         return 3.0 if self.is_shared else 1.0
 
-    def check_place(self, text: str) -> None:
-        """Raises PlaceError if others may be at the page and `text` names a file or folder outside the project."""
-        if not self.is_shared or text in ("", "demo") or re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", text):
+    def check_place(self, text: str, is_model: bool = True) -> None:
+        """Raises PlaceError if others may be at the page and `text` names a file or folder outside the project.
+
+        A model may also be "demo" or a hub id.
+        """
+        is_name = is_model and (text == "demo" or re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", text))
+        if not self.is_shared or not text or is_name:
             return
         if not Path(text).expanduser().resolve().is_relative_to(self.project.path.resolve()):
             raise PlaceError(f"{text} is outside the project folder, and a shared page reaches nothing else. Move it in there.")

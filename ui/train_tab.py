@@ -56,7 +56,7 @@ def _wire_form(studio: Studio, session: gr.State, form: Form, tab: Tab) -> None:
         try:
             config = read_config({name: values[component] for name, component in form.settings.items()})
             studio.check_place(config.model)
-            studio.check_place(config.starting_adapter)
+            studio.check_place(config.starting_adapter, is_model=False)
             name = values[form.name].strip()
             run = start_training(studio.project, studio.jobs, config, name, studio.project.picks.pairs())
         except StudioError as error:
@@ -130,7 +130,7 @@ def _create_view(studio: Studio) -> View:
             rewards = _plot("Rewards", ["chosen", "rejected", "margin"])
             drift = _plot("Chosen error over the base model's", ["smoothed", "validation", "images suffer", "damage limit"])
     report = report_part("run-report")
-    with gr.Row(visible=False, elem_id="run-buttons") as buttons:
+    with gr.Row(visible=False, elem_id="run-buttons", elem_classes="actions") as buttons:
         stop = gr.Button("Stop", size="sm", elem_id="stop-training")
         resume = gr.Button("Resume", size="sm", elem_id="resume-training")
         download = gr.Button("Download adapter", size="sm", link="", elem_id="download-adapter")

@@ -59,8 +59,8 @@ def pairs_line(pairs: Sequence[Pair], validation_share: float) -> str:
 
 
 @dataclass(frozen=True)
-class RunReport:
-    """How a run is doing, for the line under its plots. `tone` is "calm", "warn" or "bad"; `done` of `total` is its bar."""
+class Report:
+    """How a run or a comparison is doing, for the lines beside it. `tone`: "calm", "warn" or "bad"; bar: `done` of `total`."""
 
     state: str  # "queued", "preparing", "training", "stopping", "interrupted", "finished", "stopped", "damaged", "failed"
     headline: str
@@ -96,7 +96,7 @@ def run_state(status: RunStatus, job: Job | None) -> str:
     return status.state
 
 
-def report_run(run: Run, events: Sequence[Event], status: RunStatus, jobs: JobRegistry) -> RunReport:
+def report_run(run: Run, events: Sequence[Event], status: RunStatus, jobs: JobRegistry) -> Report:
     job = jobs.find("train", run.name)
     state = run_state(status, job)
     place = f"step {status.step:,} of {status.total_steps:,}" if status.total_steps else "before its first step"
@@ -129,7 +129,29 @@ def report_run(run: Run, events: Sequence[Event], status: RunStatus, jobs: JobRe
     else:
         tone, headline = "bad", f"{run.name} failed {'at ' if status.total_steps else ''}{place}."
         detail = status.message if status.state == "failed" else (job.message if job else "")
-    return RunReport(state, headline, detail, tone, done, total)
+    return Report(state, headline, detail, tone, done, total)
+
+
+def report_comparison(job: Job, jobs: JobRegistry) -> Report:
+    made = len(job.result or [])
+    failed = job.state == "failed"
+    if job.state == "queued":
+        headline, detail = "The comparison waits.", f"{_holder(jobs)} has the device; this is next in line."
+    elif job.is_active and job.stop.is_set():
+        headline, detail = "Stopping.", "What is done is kept."
+    elif job.is_active and not job.total:
+        headline, detail = "Getting ready.", f"{job.message[:1].upper()}{job.message[1:]}."
+    elif job.is_active:
+        # Progress comes in hundredths of a row.
+        left = f", {duration(job.seconds_left)} left" if job.seconds_left is not None else ""
+        headline, detail = f"{made} of {job.total // 100} done{left}.", "Stop keeps what is done."
+    elif failed:
+        headline, detail = "The comparison failed.", job.message
+    else:
+        headline = f"{count(made, 'comparison')}{', stopped' if job.state == 'stopped' else ''}."
+        detail = "Same prompt, same seed, same noise; only the adapter differs. Hold F over a row to flip."
+    tone = "bad" if failed else "calm"
+    return Report("training" if job.is_active else job.state, headline, detail, tone, job.done, job.total)
 
 
 def run_row(run: Run, jobs: JobRegistry, is_shown: bool) -> dict:
