@@ -51,7 +51,7 @@ def test_values_that_are_not_finite_are_left_out():
     assert metric_points([step(1, loss=0.7), step(2, loss=math.nan), step(3, loss=math.inf)], "loss") == [(1, 0.7)]
 
 
-def test_accuracy_has_its_chance_line_over_the_steps_and_validation_apart():
+def test_accuracy_has_its_chance_line_over_the_whole_run_and_validation_apart():
     events = [
         RunStarted(0, 4, 10, 2),
         step(1, rewards__accuracies=0.25),
@@ -59,8 +59,8 @@ def test_accuracy_has_its_chance_line_over_the_steps_and_validation_apart():
         step(2, rewards__accuracies=1.0),
         ValidationEnd(2, {"rewards/accuracies": 0.75}),
     ]
-    frame = accuracy_frame(events)
-    assert frame[frame["series"] == "chance"][["step", "value"]].values.tolist() == [[1, 0.5], [2, 0.5]]
+    frame = accuracy_frame(events, total_steps=4)
+    assert frame[frame["series"] == "chance"][["step", "value"]].values.tolist() == [[0, 0.5], [4, 0.5]]
     assert values_of(frame, "each step") == [0.25, 1.0]
     assert values_of(frame, "validation") == [0.75]
 
@@ -77,11 +77,11 @@ def test_rewards_show_both_sides_and_their_margin_smoothed_over_raw():
 
 
 def test_the_danger_band_reaches_from_suffering_to_the_runs_own_limit():
-    frame = drift_frame([step(1, errors__chosen_drift=0.001), step(2, errors__chosen_drift=0.04)], limit=0.07)
+    frame = drift_frame([step(1, errors__chosen_drift=0.001), step(2, errors__chosen_drift=0.04)], total_steps=9, limit=0.07)
     assert values_of(frame, "images suffer") == [0.03, 0.03]
     assert values_of(frame, "damage limit") == [0.07, 0.07]
 
 
 def test_a_run_without_steps_makes_empty_frames_with_columns():
-    for frame in (loss_frame([]), accuracy_frame([]), reward_frame([]), drift_frame([], 0.05)):
+    for frame in (loss_frame([]), accuracy_frame([], 0), reward_frame([]), drift_frame([], 0, 0.05)):
         assert frame.empty and list(frame.columns) == ["step", "value", "series"]

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from importlib.util import find_spec
-
 import gradio as gr
 
 from dpo.jobs import Job
-from ui import downloads
+from ui import downloads, images
+from ui.compare_tab import create_compare_tab
+from ui.pairs_tab import create_pairs_tab
 from ui.parts import job_part, text_part
 from ui.security import Doors, launch_settings
 from ui.session import Session, Studio, restore_session, stored_session
 from ui.theme import CSS_FILE, create_theme
+from ui.train_tab import create_train_tab
 from ui.words import JOB_TABS, job_line
 
-TABS = ("pairs", "train", "compare")
-
-
-def _module(name: str):
-    return import_module(f"ui.{name}") if find_spec(f"ui.{name}") else None
+TABS = {"pairs": create_pairs_tab, "train": create_train_tab, "compare": create_compare_tab}
 
 
 def create_app(studio: Studio) -> gr.Blocks:
@@ -35,10 +31,9 @@ def create_app(studio: Studio) -> gr.Blocks:
         job = job_part()
         with gr.Tabs(elem_id="tabs") as tabs:
             places = {}
-            for name in TABS:
+            for name, create_tab in TABS.items():
                 with gr.Tab(name.capitalize(), id=name, elem_id=f"tab-{name}") as place:
-                    if module := _module(f"{name}_tab"):
-                        places[place] = getattr(module, f"create_{name}_tab")(studio, session)
+                    places[place] = create_tab(studio, session)
 
         loaded = page.load(restore_session, remembered, session, show_progress="hidden")
         for place, tab in places.items():
@@ -62,8 +57,7 @@ def create_app(studio: Studio) -> gr.Blocks:
 
 def launch(page: gr.Blocks, studio: Studio, doors: Doors, port: int, wait: bool = True) -> None:
     """Serve the page; says where it is, and with `wait` returns only when it is closed."""
-    images = _module("images")
-    routes = [*(images.routes(studio) if images else []), *downloads.routes(studio)]
+    routes = [*images.routes(studio), *downloads.routes(studio)]
     page.queue(max_size=32, api_open=False, default_concurrency_limit=4)
     page.launch(
         **launch_settings(doors, port, routes),

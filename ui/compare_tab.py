@@ -64,8 +64,11 @@ def create_compare_tab(studio: Studio, session: gr.State) -> Tab:
     def refresh(session: Session) -> tuple:
         usable = _usable_runs(studio)
         run = _offered_run(studio, session)
-        choices = [(f"{run.name}", str(run.adapter)) for run in usable]
-        return gr.Dropdown(choices=choices), run.name if run else "", *_draw(studio, "", "", bool(usable))
+        return (
+            gr.Dropdown(choices=[(_name(run), str(run.adapter)) for run in usable]),
+            run.name if run else "",
+            *_draw(studio, "", "", bool(usable)),
+        )
 
     def offer(name: str, prompts: str) -> tuple:
         run = next((run for run in _usable_runs(studio) if run.name == name), None)
@@ -100,7 +103,14 @@ def _create_form() -> Form:
         allow_custom_value=True, elem_id="adapter",
     )  # fmt: skip
     strength = gr.Slider(
-        0, 2, 1, step=0.05, label="Strength", info="0 is the base model itself, 1 the adapter as trained.", elem_id="strength"
+        0,
+        2,
+        1,
+        step=0.05,
+        label="Strength",
+        info="0 is the base model itself, 1 the adapter as trained.",
+        elem_id="strength",
+        buttons=[],
     )
     prompts = gr.Textbox("", label="Prompts", info="One a line.", lines=5, max_lines=12, elem_id="prompts")
     seeds = gr.Textbox("1, 2", label="Seeds", max_lines=1, elem_id="seeds")
@@ -207,10 +217,17 @@ def _usable_runs(studio: Studio) -> list[Run]:
 
 
 def _offered_run(studio: Studio, session: Session) -> Run | None:
-    """The session's run if it has an adapter, else the newest that has one."""
+    """The session's run if it has an adapter, else the newest that has one, a healthy one first."""
     usable = _usable_runs(studio)
     shown = chosen_run(studio, session)
-    return shown if shown in usable else next(iter(usable), None)
+    if shown in usable and shown.name == session.run:
+        return shown
+    return min(usable, key=lambda run: run.status().state == "damaged", default=None)
+
+
+def _name(run: Run) -> str:
+    state = run.status().state
+    return run.name if state == "finished" else f"{run.name} ({state})"
 
 
 def _prompts_for(run: Run) -> str:

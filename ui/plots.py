@@ -45,11 +45,11 @@ def loss_frame(events: Sequence[Event]) -> pd.DataFrame:
     return _frame({RAW: points, SMOOTH: smooth(points)})
 
 
-def accuracy_frame(events: Sequence[Event]) -> pd.DataFrame:
+def accuracy_frame(events: Sequence[Event], total_steps: int) -> pd.DataFrame:
     """Share of pairs the adapter gets right, with the 0.5 of guessing and the validation points."""
     points = metric_points(events, "rewards/accuracies")
     held_out = metric_points(events, "rewards/accuracies", ValidationEnd)
-    return _frame({RAW: points, CHANCE: _level(0.5, points), SMOOTH: smooth(points), VALIDATION: held_out})
+    return _frame({RAW: points, CHANCE: _level(0.5, points, total_steps), SMOOTH: smooth(points), VALIDATION: held_out})
 
 
 def reward_frame(events: Sequence[Event]) -> pd.DataFrame:
@@ -59,14 +59,14 @@ def reward_frame(events: Sequence[Event]) -> pd.DataFrame:
     return _frame({**faint, **{series: smooth(values) for series, values in points.items()}})
 
 
-def drift_frame(events: Sequence[Event], limit: float) -> pd.DataFrame:
+def drift_frame(events: Sequence[Event], total_steps: int, limit: float) -> pd.DataFrame:
     """Chosen error over the reference's, with the band in which images suffer: from 0.03 to the run's damage limit.
 
     The one number that tells a healthy run from a destroyed one while loss, accuracy and margin look fine.
     """
     points = metric_points(events, "errors/chosen_drift")
     held_out = metric_points(events, "errors/chosen_drift", ValidationEnd)
-    band = {SUFFERS: _level(SUFFERING, points), STOPS: _level(limit, points)}
+    band = {SUFFERS: _level(SUFFERING, points, total_steps), STOPS: _level(limit, points, total_steps)}
     return _frame({RAW: points, **band, SMOOTH: smooth(points), VALIDATION: held_out})
 
 
@@ -102,9 +102,9 @@ def _value(point: tuple[int, float]) -> float:
     return point[1]
 
 
-def _level(value: float, points: Points) -> Points:
-    """A horizontal line as long as the points; none where there are none."""
-    return [(points[0][0], value), (points[-1][0], value)] if points else []
+def _level(value: float, points: Points, total_steps: int) -> Points:
+    """A horizontal line over the whole run; none before there is anything to compare with it."""
+    return [(0, value), (total_steps, value)] if points else []
 
 
 def _frame(series: dict[str, Points]) -> pd.DataFrame:

@@ -127,8 +127,10 @@ def _create_view(studio: Studio) -> View:
             loss = _plot("Loss", ["smoothed"])
             accuracy = _plot("Accuracy", ["smoothed", "validation", "chance"], y_lim=[0, 1])
         with gr.Row():
-            rewards = _plot("Rewards", ["chosen", "rejected", "margin"])
-            drift = _plot("Chosen error over the base model's", ["smoothed", "validation", "images suffer", "damage limit"])
+            rewards = _plot("Rewards", ["chosen", "rejected", "margin"], x_title="step")
+            drift = _plot(
+                "Chosen error over the base model's", ["smoothed", "validation", "images suffer", "damage limit"], x_title="step"
+            )
     report = report_part("run-report")
     with gr.Row(visible=False, elem_id="run-buttons", elem_classes="actions") as buttons:
         stop = gr.Button("Stop", size="sm", elem_id="stop-training")
@@ -141,9 +143,9 @@ def _create_view(studio: Studio) -> View:
     return View(empty, report, buttons, stop, resume, download, problem, plots, loss, accuracy, rewards, drift, log, seen)
 
 
-def _plot(title: str, legend: list[str], **settings) -> gr.LinePlot:
+def _plot(title: str, legend: list[str], x_title: str = " ", **settings) -> gr.LinePlot:
     return gr.LinePlot(
-        x="step", y="value", color="series", title=title, x_title=" ", y_title=" ", color_title=" ", color_map=COLOURS,
+        x="step", y="value", color="series", title=title, x_title=x_title, y_title=" ", color_title=" ", color_map=COLOURS,
         colors_in_legend=legend, height=PLOT_HEIGHT, show_label=False, container=False, **settings,
     )  # fmt: skip
 
@@ -158,7 +160,7 @@ def _draw(studio: Studio, session: Session, seen: str) -> tuple:
     standing = f"{run.name} {run.revision()} {job.state if job else ''} {job.stop.is_set() if job else ''} {run.adapter.exists()}"
     if standing == seen:
         return tuple(gr.skip() for _ in View._fields)
-    events, status, config = run.events(), run.status(), run.config
+    events, status = run.events(), run.status()
     report = report_run(run, events, status, studio.jobs)
     span = {"x_lim": [0, max(1, status.total_steps)]}
     return View(
@@ -171,9 +173,9 @@ def _draw(studio: Studio, session: Session, seen: str) -> tuple:
         problem=gr.skip(),
         plots=gr.Column(visible=True),
         loss=gr.LinePlot(loss_frame(events), **span),
-        accuracy=gr.LinePlot(accuracy_frame(events), **span),
+        accuracy=gr.LinePlot(accuracy_frame(events, status.total_steps), **span),
         rewards=gr.LinePlot(reward_frame(events), **span),
-        drift=gr.LinePlot(drift_frame(events, config.max_chosen_drift), **span),
+        drift=gr.LinePlot(drift_frame(events, status.total_steps, run.config.max_chosen_drift), **span),
         log=log_lines(events),
         seen=standing,
     )
