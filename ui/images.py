@@ -7,6 +7,7 @@ the original file: an image that is really a web page is no web page here.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 from pathlib import Path
@@ -106,7 +107,7 @@ def _render(path: Path, kind: str) -> tuple[bytes, str]:
     except ImageError:
         raise
     except Exception as error:  # Pillow's decoders raise anything from SyntaxError to struct.error on broken files
-        raise ImageError(f"{path.name} cannot be decoded: {error}.") from error
+        raise ImageError(f"{path.name} cannot be decoded: the file is cut short or damaged.") from error
     image.thumbnail((LONGEST_SIDE[kind],) * 2, Image.Resampling.LANCZOS)
     buffer = io.BytesIO()
     if max(image.size) <= LOSSLESS_SIDE:
@@ -143,7 +144,8 @@ def _keep(studio: Studio, kind: str, key: str, data: bytes, media_type: str) -> 
         unfinished.write_bytes(data)
         unfinished.replace(path)
     except OSError:
-        unfinished.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            unfinished.unlink()
 
 
 def _cache_path(studio: Studio, kind: str, key: str) -> Path:

@@ -62,8 +62,8 @@ def create_pairs_tab(studio: Studio, session: gr.State) -> PairsTab:
             download = gr.DownloadButton("Download", visible=False, size="sm", elem_id="download-export")
         exported = text_part(elem_id="exported")
     with gr.Row(elem_classes="next-row", equal_height=True):
-        reason = text_part(elem_id="next-reason")
         next_step = gr.Button("Train", interactive=False, scale=0, min_width=200, elem_id="to-train")
+        reason = text_part(elem_id="next-reason")
     seen = gr.State(())
     scan_outputs = [picker, images_step, scan, stop, problem, progress, table]
     pick_outputs = [review_step, review, reason, next_step]
@@ -120,12 +120,12 @@ def folder_of(studio: Studio, session: Session) -> str:
 
 
 def summary_line(summary: FolderSummary) -> str:
-    """One line for a scanned folder: "360 images, 60 prompts, 3 left out: why?"."""
-    parts = [count(summary.images, "image"), count(summary.prompts, "prompt")]
-    parts += [f"{summary.without_prompt:,} without a prompt"] if summary.without_prompt else []
-    parts += [f"{summary.unreadable:,} unreadable"] if summary.unreadable else []
-    parts += [f"{summary.alone:,} alone with their prompt"] if summary.alone else []
-    return ", ".join(parts) + (": why?" if len(parts) > 2 else "")
+    """One line for a scanned folder: "360 images, 60 prompts, 3 without a prompt: why?"."""
+    line = f"{count(summary.images, 'image')}, {count(summary.prompts, 'prompt')}"
+    left_out = summary.without_prompt + summary.unreadable + summary.alone
+    if not left_out:
+        return line
+    return f"{line}, {left_out:,} {'without a prompt' if left_out == summary.without_prompt else 'left out'}: why?"
 
 
 def useless_folder(folder: str, summary: FolderSummary) -> str:
@@ -163,7 +163,7 @@ def export(studio: Studio, kind: str) -> tuple:
     except OSError as error:
         text = f"The export could not be packed: {error.strerror}. Free some space, then export again."
         return gr.DownloadButton(visible=False), gr.HTML(text=text, tone="bad")
-    size = f"{path.stat().st_size / 1e6:.1f} MB"
+    size = f"{path.stat().st_size / 1e6:,.1f} MB" if path.stat().st_size > 1e6 else f"{path.stat().st_size / 1e3:,.0f} kB"
     text = f"{count(len(pairs), 'pair')} exported to {folder}."
     return gr.DownloadButton(f"Download ({size})", value=download, visible=True), gr.HTML(text=text, tone="dim")
 

@@ -2,7 +2,7 @@
 // Text that comes from image metadata is set as textContent and nothing else.
 
 const MOST_IMAGES = 9;
-const MOST_ABOVE = 200; // pixels
+const MOST_ABOVE = 200, LABEL_HEIGHT = 22; // pixels
 const HOLD_MS = 250; // a key held longer than this is held on purpose
 
 const root = (window.gradio_config && window.gradio_config.root) || "";
@@ -12,6 +12,7 @@ const stage = find(".stage");
 const zoom = find(".zoom");
 const cells = Array.from({ length: MOST_IMAGES }, (_, index) => createCell(index));
 const pictures = new Map(); // key of an image -> its <img>, loaded and decoded
+let stageSize = { width: 0, height: 0, gap: 0 }, arranged = ""; // measured when it changes, not when a key is pressed
 let zoomed = null, zoomPressed = 0, hovered = null;
 stage.prepend(...cells.map((cell) => cell.button));
 
@@ -76,8 +77,12 @@ function paint() {
   if (zoomed !== null) showZoom(screen ? Math.min(zoomed, screen.images.length - 1) : null);
   arrange();
   paintMarks();
-  // Loading what comes next must not delay what is asked for now.
-  requestAnimationFrame(() => setTimeout(preload));
+  afterPainting(preload);
+}
+
+// Loading what comes next and talking to the app must not delay what is asked for now.
+function afterPainting(task) {
+  requestAnimationFrame(() => setTimeout(task));
 }
 
 function cellLabel(screen, index) {
@@ -125,14 +130,17 @@ function setText(selector, text) {
 // Columns that make the images largest; the cells then hug them, so that an edge is the image's edge.
 function arrange() {
   const screen = queue[0];
-  if (!screen || !stage.clientWidth) return;
-  const count = screen.images.length, gap = parseFloat(getComputedStyle(stage).rowGap);
-  const label = screen.mode === "duel" ? 0 : 22;
+  if (!screen || !stageSize.width) return;
+  const count = screen.images.length;
+  const label = screen.mode === "duel" ? 0 : LABEL_HEIGHT;
+  const wanted = [count, label, screen.aspect, stageSize.width, stageSize.height].join();
+  if (wanted === arranged) return; // most screens are like the one before: nothing to lay out again
+  arranged = wanted;
   let columns = 1, width = 0;
   for (let tried = 1; tried <= count; tried++) {
     const rows = Math.ceil(count / tried);
-    const across = (stage.clientWidth - gap * (tried - 1)) / tried;
-    const down = (stage.clientHeight - gap * (rows - 1)) / rows - label;
+    const across = (stageSize.width - stageSize.gap * (tried - 1)) / tried;
+    const down = (stageSize.height - stageSize.gap * (rows - 1)) / rows - label;
     const fits = Math.floor(Math.min(across, down * screen.aspect));
     if (fits > width) [columns, width] = [tried, fits];
   }
@@ -300,6 +308,7 @@ function fit() {
   if (!picker.clientWidth) return; // its tab is hidden
   const above = picker.getBoundingClientRect().top + window.scrollY;
   picker.style.setProperty("--above", `${Math.round(Math.min(above, MOST_ABOVE))}px`);
+  stageSize = { width: stage.clientWidth, height: stage.clientHeight, gap: parseFloat(getComputedStyle(stage).rowGap) };
   arrange();
 }
 

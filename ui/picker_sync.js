@@ -13,7 +13,6 @@ const BATCH = 100; // operations per request
 const RETRY_MS = [300, 600, 1200, 2400, 5000];
 const MODES = ["best_worst", "duel"];
 
-
 // A fresh name for every page load: a duplicated browser tab copies its storage, and two pages with one name would
 // take each other's numbers.
 const client = Array.from(crypto.getRandomValues(new Uint8Array(12)), (byte) => byte.toString(16).padStart(2, "0")).join("");
@@ -54,7 +53,7 @@ function decide(operation, flashed) {
   entry.pick = send({ ...operation, group: screen.group, images: screen.images.map((image) => image.key) }, entry.steps);
   history.push(entry);
   paint();
-  flush();
+  afterPainting(flush);
 }
 
 function undo() {
@@ -67,7 +66,7 @@ function undo() {
   queue.unshift(entry.screen, ...entry.dropped);
   send({ op: "undo", undoes: entry.pick }, -entry.steps);
   paint();
-  flush();
+  afterPainting(flush);
 }
 
 function skipGroup() {

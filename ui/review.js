@@ -72,10 +72,11 @@ function setText(text) {
   if (node.textContent !== text) node.textContent = text;
 }
 
+const nearby = { rootMargin: "800px" }; // there before it is scrolled to
 new IntersectionObserver((entries) => {
   isSeen = entries[entries.length - 1].isIntersecting;
   loadIfSeen();
-}).observe(find(".review"));
+}, nearby).observe(find(".review"));
 find(".more").addEventListener("click", () => {
   count += props.page;
   load();
