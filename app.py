@@ -40,7 +40,7 @@ def main(arguments: list[str] | None = None) -> None:
         project = open_project(folder)
         if flags.project == DEMO:
             prepare_demo(project)
-        studio = Studio(project, JobRegistry(), project_secret(project.path))
+        studio = Studio(project, JobRegistry(), project_secret(project.path), doors.lets_others_in)
         launch(create_app(studio), studio, doors, port)
     except StudioError as error:
         parser.exit(2, f"{error}\n")

@@ -30,15 +30,20 @@ def create_app(studio: Studio) -> gr.Blocks:
         text_part(studio.project.path.name, elem_id="project")
         job = job_part()
         with gr.Tabs(elem_id="tabs") as tabs:
-            places = {}
+            places, made = [], []
             for name, create_tab in TABS.items():
                 with gr.Tab(name.capitalize(), id=name, elem_id=f"tab-{name}") as place:
-                    places[place] = create_tab(studio, session)
+                    places.append(place)
+                    made.append(create_tab(studio, session))
 
         loaded = page.load(restore_session, remembered, session, show_progress="hidden")
-        for place, tab in places.items():
+        for place, tab in zip(places, made, strict=True):
             loaded.then(tab.refresh, session, tab.outputs, show_progress="hidden")
             place.select(tab.refresh, session, tab.outputs, show_progress="hidden")
+        for tab, place, following in zip(made, places[1:], made[1:], strict=False):
+            if tab.next is not None:
+                led = tab.next.click(lambda to=place.id: gr.Tabs(selected=to), None, tabs, show_progress="hidden")
+                led.then(following.refresh, session, following.outputs, show_progress="hidden")
         session.change(stored_session, session, remembered, show_progress="hidden")
 
         def look() -> gr.HTML:

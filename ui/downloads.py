@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from urllib.parse import quote
+
 from starlette.requests import Request
 from starlette.responses import FileResponse, PlainTextResponse, Response
 from starlette.routing import Route
@@ -13,7 +15,7 @@ PURPOSE = "adapter"
 
 
 def adapter_url(studio: Studio, run: Run) -> str:
-    return f"/studio/adapter/{studio.sign(PURPOSE, run.name)}/{run.name}.safetensors"
+    return f"/studio/adapter/{studio.sign(PURPOSE, run.name)}/{quote(run.name)}.safetensors"
 
 
 def routes(studio: Studio) -> list[Route]:

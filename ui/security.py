@@ -43,6 +43,10 @@ class Doors:
     on_space: bool
 
     @property
+    def lets_others_in(self) -> bool:
+        return self.share or self.on_space or not is_loopback(self.host)
+
+    @property
     def names(self) -> tuple[str, ...]:
         """Host names the page answers to; `*.` in front means any name under it."""
         names = ["127.0.0.1", "localhost", "::1"]
@@ -60,9 +64,10 @@ def check_doors(host: str, auth: str | None, share: bool, on_space: bool = False
         raise DoorError("A Space is open to strangers: set the Space secret STUDIO_AUTH to user:password and restart it.")
     if login is None and share:
         raise DoorError("--share lets anyone with the link in: add --auth user:password.")
-    if login is None and not is_loopback(host):
+    doors = Doors(host, login, share, on_space)
+    if login is None and doors.lets_others_in:
         raise DoorError(f"--host {host} lets other machines in: add --auth user:password, or leave --host away.")
-    return Doors(host, login, share, on_space)
+    return doors
 
 
 def parse_auth(text: str) -> Login:
@@ -112,6 +117,8 @@ def choose_port(host: str, wanted: int | None) -> int:
         return wanted
     for port in range(FIRST_PORT, FIRST_PORT + PORTS_TRIED):
         if _is_free(host, port):
+            if port != FIRST_PORT:
+                print(f"Port {FIRST_PORT} is in use, so the page opens on {port}.")
             return port
     raise DoorError(f"No port from {FIRST_PORT} to {FIRST_PORT + PORTS_TRIED - 1} is free. Name another with --port N.")
 

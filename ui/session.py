@@ -76,10 +76,12 @@ class Session:
 
 
 class Tab(NamedTuple):
-    """What a tab gives to `create_app`: `refresh(session)` returns one update for each of `outputs`, in order."""
+    """What a tab gives to `create_app`: `refresh(session)` returns one update for each of `outputs`, in order; `next` is the
+    button that leads to the tab on its right."""
 
     refresh: Callable[[Session], tuple]
     outputs: list[gr.components.Component]
+    next: gr.Button | None = None
 
 
 def chosen_run(studio: Studio, session: Session) -> Run | None:

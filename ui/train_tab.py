@@ -45,7 +45,7 @@ def create_train_tab(studio: Studio, session: gr.State) -> Tab:
         )
 
     outputs = [form.pairs, form.settings["starting_adapter"], form.estimate, runs, *view]
-    tab = Tab(refresh, outputs)
+    tab = Tab(refresh, outputs, view.compare)
     _wire_form(studio, session, form, tab)
     _wire_view(studio, session, view, runs, tab)
     return tab
@@ -110,6 +110,7 @@ class View(NamedTuple):
     stop: gr.Button
     resume: gr.Button
     download: gr.Button
+    compare: gr.Button
     problem: gr.HTML
     plots: gr.Column
     loss: gr.LinePlot
@@ -136,11 +137,14 @@ def _create_view(studio: Studio) -> View:
         stop = gr.Button("Stop", size="sm", elem_id="stop-training")
         resume = gr.Button("Resume", size="sm", elem_id="resume-training")
         download = gr.Button("Download adapter", size="sm", link="", elem_id="download-adapter")
+        compare = gr.Button("Compare with the base model", size="sm", elem_id="to-compare")
     problem = text_part(elem_id="run-problem", tone="bad")
     with gr.Accordion("Log", open=False, elem_id="log"):
         log = gr.Textbox(show_label=False, interactive=False, lines=8, max_lines=16, container=False)
     seen = gr.State("")
-    return View(empty, report, buttons, stop, resume, download, problem, plots, loss, accuracy, rewards, drift, log, seen)
+    return View(
+        empty, report, buttons, stop, resume, download, compare, problem, plots, loss, accuracy, rewards, drift, log, seen
+    )
 
 
 def _plot(title: str, legend: list[str], x_title: str = " ", **settings) -> gr.LinePlot:
@@ -157,7 +161,8 @@ def _draw(studio: Studio, session: Session, seen: str) -> tuple:
         updates = {"empty": gr.HTML(visible=True), "plots": gr.Column(visible=False), "seen": ""}
         return tuple(updates.get(name, gr.skip()) for name in View._fields)
     job = studio.jobs.find("train", run.name)
-    standing = f"{run.name} {run.revision()} {job.state if job else ''} {job.stop.is_set() if job else ''} {run.adapter.exists()}"
+    has_adapter = run.adapter.exists()
+    standing = f"{run.name} {run.revision()} {job.state if job else ''} {job.stop.is_set() if job else ''} {has_adapter}"
     if standing == seen:
         return tuple(gr.skip() for _ in View._fields)
     events, status = run.events(), run.status()
@@ -166,10 +171,11 @@ def _draw(studio: Studio, session: Session, seen: str) -> tuple:
     return View(
         empty=gr.HTML(visible=False),
         report=gr.HTML(report=report.shown()),
-        buttons=gr.Row(visible=report.is_live or report.can_resume or run.adapter.exists()),
+        buttons=gr.Row(visible=report.is_live or report.can_resume or has_adapter),
         stop=gr.Button(visible=report.is_live, interactive=report.state != "stopping"),
         resume=gr.Button(visible=report.can_resume),
-        download=gr.Button(visible=run.adapter.exists() and not report.is_live, link=adapter_url(studio, run)),
+        download=gr.Button(visible=has_adapter and not report.is_live, link=adapter_url(studio, run)),
+        compare=gr.Button(visible=has_adapter and not report.is_live),
         problem=gr.skip(),
         plots=gr.Column(visible=True),
         loss=gr.LinePlot(loss_frame(events), **span),

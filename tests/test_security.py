@@ -1,0 +1,258 @@
+"""The doors, over real HTTP: who is answered, who is refused, and what never leaves the machine."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import socket
+import subprocess
+import sys
+import urllib.parse
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from dpo.config import TrainConfig
+from dpo.jobs import JobRegistry
+from dpo.pairs import Pair
+from dpo.project import open_project
+from dpo.runs import Run, create_run
+from ui import create_app, launch
+from ui.downloads import adapter_url
+from ui.security import DoorError, Login, check_doors, choose_port, is_loopback, parse_auth
+from ui.session import PlaceError, Studio, project_secret
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+EVIL = "https://evil.example"
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@contextmanager
+def served(studio: Studio, **doors):
+    page, port = create_app(studio), free_port()
+    launch(
+        page, studio, check_doors(doors.get("host", "127.0.0.1"), doors.get("auth"), doors.get("share", False)), port, wait=False
+    )
+    try:
+        yield port
+    finally:
+        page.close()
+
+
+def make_studio(folder: Path) -> Studio:
+    project = open_project(folder)
+    run = create_run(project.runs, "demo 1", TrainConfig(), [Pair("a", "c.png", "r.png")] * 4)
+    run.adapter.write_bytes(b"the adapter")
+    return Studio(project, JobRegistry(), project_secret(project.path))
+
+
+@pytest.fixture(scope="module")
+def studio(tmp_path_factory) -> Studio:
+    return make_studio(tmp_path_factory.mktemp("project"))
+
+
+@pytest.fixture(scope="module")
+def port(studio):
+    with served(studio) as port:
+        yield port
+
+
+@pytest.fixture(scope="module")
+def guarded_port(studio):
+    with served(studio, auth="me:a:long:password") as port:
+        yield port
+
+
+def ask(port: int, path: str, *, method="GET", host=None, origin=None, body=None, content_type="application/json", cookie=None):
+    """(status, body, headers) of one request, sent as it is, whatever a browser would have added."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    connection.putrequest(method, path, skip_host=True)
+    headers = {"Host": host or f"127.0.0.1:{port}", "Origin": origin, "Cookie": cookie}
+    if body is not None:
+        headers |= {"Content-Type": content_type, "Content-Length": str(len(body))}
+    for name, value in headers.items():
+        if value is not None:
+            connection.putheader(name, value)
+    connection.endheaders(body.encode() if body is not None else None)
+    response = connection.getresponse()
+    answer = response.status, response.read(), dict(response.getheaders())
+    connection.close()
+    return answer
+
+
+def server_call(port: int, **request):
+    """A POST to the address where gradio runs the functions of our own components, in the form that needs no preflight."""
+    config = json.loads(ask(port, "/config")[1])
+    picker = next(part for part in config["components"] if part["props"].get("server_fns"))
+    function = picker["props"]["server_fns"][0]
+    call = {"data": {}, "component_id": picker["id"], "fn_name": function, "session_hash": "s"}
+    return ask(port, "/gradio_api/component_server", method="POST", body=json.dumps(call), **request)
+
+
+def test_the_page_answers_to_its_own_names(port):
+    for host in (f"127.0.0.1:{port}", f"localhost:{port}", f"LOCALHOST:{port}", f"[::1]:{port}"):
+        assert ask(port, "/", host=host)[0] == 200, host
+
+
+@pytest.mark.parametrize(
+    "host", ["evil.example", "evil.example:80", "127.0.0.1.evil.example", "localhost.", "", "[::1", "10.0.0.7"]
+)
+def test_a_name_that_merely_points_here_gets_400(port, host):
+    assert ask(port, "/config", host=host or " ")[0] == 400
+
+
+def test_another_origin_gets_403_before_anything_runs(port):
+    for origin in (EVIL, "null", "http://localhost:1", "http://127.0.0.1.evil.example", f"https://evil.example@127.0.0.1:{port}"):
+        assert ask(port, "/config", origin=origin)[0] == 403, origin
+        assert server_call(port, origin=origin, content_type="text/plain")[0] == 403, origin
+
+
+def test_the_pages_own_origin_is_served(port):
+    own = f"http://127.0.0.1:{port}"
+    assert ask(port, "/config", origin=own)[0] == 200
+    assert server_call(port, origin=own)[0] == 200
+
+
+def test_nothing_is_open_that_the_page_does_not_need(port):
+    for path in ("/openapi.json", "/docs", "/redoc", "/monitoring", "/gradio_api/mcp/"):
+        assert ask(port, path)[0] in (403, 404), path
+    assert ask(port, "/gradio_api/file=" + str(REPOSITORY / "app.py"))[0] in (403, 404)
+
+
+def test_without_a_login_only_the_login_page_and_signed_addresses_answer(guarded_port, studio):
+    for path in ("/config", "/gradio_api/info", "/gradio_api/queue/data?session_hash=s"):
+        assert ask(guarded_port, path)[0] == 401, path
+    for path in ("/gradio_api/queue/join", "/gradio_api/run/predict", "/gradio_api/component_server", "/gradio_api/upload"):
+        assert ask(guarded_port, path, method="POST", body="{}")[0] == 401, path
+    assert ask(guarded_port, "/studio/image/preview-0000-0000")[0] == 404
+
+
+def test_a_login_opens_the_page(guarded_port):
+    def login(password):
+        form = urllib.parse.urlencode({"username": "me", "password": password})
+        return ask(guarded_port, "/login", method="POST", body=form, content_type="application/x-www-form-urlencoded")
+
+    assert login("wrong")[0] == 400
+    status, _, headers = login("a:long:password")
+    assert status == 200
+    assert ask(guarded_port, "/config", cookie=headers["set-cookie"].split(";")[0])[0] == 200
+
+
+def test_an_adapter_comes_by_signed_address_only(port, studio):
+    address = adapter_url(studio, Run(studio.project.runs / "demo 1"))
+    status, body, headers = ask(port, address)
+    assert (status, body) == (200, b"the adapter") and "demo 1.safetensors" in urllib.parse.unquote(
+        headers["content-disposition"]
+    )
+    signature = address.split("/")[3]
+    forged = address.replace(signature, ("0" if signature[0] != "0" else "1") + signature[1:])
+    assert ask(port, forged)[0] == 404
+    assert ask(port, f"/studio/adapter/{signature}/..%2F..%2Fpicks.sqlite")[0] == 404
+    assert ask(port, f"/studio/adapter/{studio.sign('image', 'demo 1')}/demo%201.safetensors")[0] == 404
+
+
+def test_a_machine_with_many_addresses_answers_to_each_but_not_to_strange_names(studio):
+    with served(studio, host="0.0.0.0", auth="me:password") as port:
+        assert ask(port, "/", host=f"192.168.1.7:{port}")[0] == 200
+        assert ask(port, "/", host="evil.example")[0] == 400
+
+
+@pytest.mark.parametrize(
+    ("host", "auth", "share"), [("0.0.0.0", None, False), ("192.168.1.7", None, False), ("127.0.0.1", None, True)]
+)
+def test_opening_to_strangers_needs_a_password(host, auth, share):
+    with pytest.raises(DoorError, match="add --auth user:password"):
+        check_doors(host, auth, share)
+    assert check_doors(host, "me:password", share).login is not None
+
+
+def test_a_space_needs_its_secret_and_answers_to_its_public_name():
+    with pytest.raises(DoorError, match="STUDIO_AUTH"):
+        check_doors("0.0.0.0", None, False, on_space=True)
+    assert "*.hf.space" in check_doors("0.0.0.0", "me:password", False, on_space=True).names
+
+
+@pytest.mark.parametrize("auth", ["", "me", "me:", ":password", " :x"])
+def test_a_malformed_auth_is_refused(auth):
+    with pytest.raises(DoorError, match="user:password"):
+        check_doors("127.0.0.1", auth, False)
+
+
+def test_what_is_loopback():
+    assert all(map(is_loopback, ("127.0.0.1", "localhost", "::1", "[::1]", "127.8.9.1")))
+    assert not any(map(is_loopback, ("0.0.0.0", "::", "192.168.1.7", "example.org", "localhost.example.org", "")))
+
+
+def test_ten_wrong_passwords_close_the_login_for_a_minute():
+    now = [100.0]
+    login = Login("me", "right", clock=lambda: now[0])
+    assert login("me", "right") and not login("me", "réght") and not login("you", "right")
+    for _ in range(8):
+        login("me", "guess")
+    assert not login("me", "right"), "ten wrong ones: closed to the right one too"
+    now[0] += 61
+    assert login("me", "right")
+
+
+def test_a_password_is_not_printed():
+    assert "hunter22" not in repr(parse_auth("me:hunter22"))
+
+
+def test_a_shared_page_reaches_nothing_outside_the_project(studio, tmp_path):
+    shared = Studio(studio.project, studio.jobs, studio.secret, is_shared=True)
+    for outside in (str(tmp_path), "/etc/passwd", "~/x", "../x", f"{studio.project.path}/../x"):
+        with pytest.raises(PlaceError, match="outside the project"):
+            shared.check_place(outside)
+    for inside in ("demo", "", "owner/name", str(studio.project.path / "runs")):
+        shared.check_place(inside)
+    with pytest.raises(PlaceError):
+        shared.check_place("owner/name", is_model=False)
+    studio.check_place(str(tmp_path))  # on one's own machine, anything one can read
+
+
+def test_the_projects_secret_is_kept_and_private(tmp_path):
+    secret = project_secret(tmp_path)
+    assert len(secret) == 32 and project_secret(tmp_path) == secret
+    assert (tmp_path / "secret").stat().st_mode & 0o077 == 0
+
+
+def test_a_port_in_use_is_named_with_what_to_do():
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(DoorError, match=f"Port {port} is in use.*--port"):
+            choose_port("127.0.0.1", port)
+    with pytest.raises(DoorError, match="70000 is not a port"):
+        choose_port("127.0.0.1", 70000)
+
+
+def test_without_a_wish_the_next_free_port_is_taken_and_said(monkeypatch, capsys):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        monkeypatch.setattr("ui.security.FIRST_PORT", port)
+        assert choose_port("127.0.0.1", None) > port
+    assert f"Port {port} is in use" in capsys.readouterr().out
+
+
+def start(*flags: str, project: Path) -> subprocess.CompletedProcess:
+    command = [sys.executable, "app.py", "--project", str(project), *flags]
+    environment = {name: value for name, value in os.environ.items() if name != "STUDIO_AUTH"}
+    return subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=60, env=environment)
+
+
+@pytest.mark.parametrize("flags", [("--share",), ("--host", "0.0.0.0"), ("--auth", "nonsense")])
+def test_the_app_refuses_with_one_sentence_and_status_2(flags, tmp_path):
+    refused = start(*flags, project=tmp_path / "project")
+    assert refused.returncode == 2
+    assert len(refused.stderr.strip().splitlines()) == 1 and "--auth" in refused.stderr
+    assert not (tmp_path / "project").exists(), "nothing is made before the doors are checked"
