@@ -22,7 +22,7 @@ from dpo.library import FolderSummary, Scan, resolve_folder
 from dpo.runs import MINIMUM_PAIRS
 from ui.parts import report_part, text_part
 from ui.picker import create_picker, page_session
-from ui.review import create_review
+from ui.review import create_review, show_review
 from ui.session import Session, Studio
 from ui.words import count, duration
 
@@ -45,8 +45,9 @@ def create_pairs_tab(studio: Studio, session: gr.State) -> PairsTab:
                 folder_of(studio, Session()), placeholder="Folder of generated images", show_label=False, container=False,
                 max_lines=1, scale=1, elem_id="folder",
             )  # fmt: skip
-            scan = gr.Button("Scan", variant="primary", scale=0, min_width=110, elem_id="scan")
-            stop = gr.Button("Stop", visible=False, scale=0, min_width=110, elem_id="stop-scan")
+            scan = gr.Button("Scan", variant="primary", size="md", scale=0, min_width=110, elem_id="scan")
+            stop = gr.Button("Stop", visible=False, size="md", scale=0, min_width=110, elem_id="stop-scan")
+        refusal = text_part(tone="bad", elem_id="folder-refused")
         problem = text_part(tone="bad", elem_id="folder-problem")
         progress = report_part("scan-progress")
         table = gr.Dataframe(
@@ -55,7 +56,7 @@ def create_pairs_tab(studio: Studio, session: gr.State) -> PairsTab:
         )  # fmt: skip
     picker = create_picker(studio, session)
     with gr.Accordion("3 Review", open=False, elem_classes="step", elem_id="review-step") as review_step:
-        review = create_review(studio)
+        review = create_review(studio, session)
         with gr.Row(elem_classes="actions"):
             onetrainer = gr.Button("Export for OneTrainer", size="sm", elem_id="export-onetrainer")
             table_export = gr.Button("Export as CSV", size="sm", elem_id="export-csv")
@@ -93,8 +94,8 @@ def create_pairs_tab(studio: Studio, session: gr.State) -> PairsTab:
             current = replace(current, folder=resolve_folder(wanted))
             project.library.start_scan(current.folder)
         except StudioError as error:  # what was typed stays, and the reason stands under it
-            return (*(gr.skip(),) * 5, gr.HTML(text=str(error), tone="bad"), gr.skip(), gr.skip())
-        return current, _show_picker(studio, current), *_show_scan(studio, current)
+            return gr.HTML(text=str(error)), gr.skip(), *(gr.skip(),) * len(scan_outputs)
+        return gr.HTML(text=""), current, _show_picker(studio, current), *_show_scan(studio, current)
 
     def stop_scan() -> None:
         running = project.library.current_scan()
@@ -102,7 +103,7 @@ def create_pairs_tab(studio: Studio, session: gr.State) -> PairsTab:
             running.stop.set()
 
     for event in (scan.click, folder.submit):
-        event(start_scan, [session, folder], [session, *scan_outputs], show_progress="hidden")
+        event(start_scan, [session, folder], [refusal, session, *scan_outputs], show_progress="hidden")
     stop.click(stop_scan, queue=False, show_progress="hidden")
     onetrainer.click(lambda: export(studio, "onetrainer"), None, [download, exported], show_progress="hidden")
     table_export.click(lambda: export(studio, "csv"), None, [download, exported], show_progress="hidden")
@@ -237,10 +238,9 @@ def _show_picks(studio: Studio, session: Session) -> tuple:
     missing = sum(bool(pair.missing) for pair in picked)
     usable = len(picked) - missing
     is_enough = usable >= MINIMUM_PAIRS
-    token = page_session(studio, replace(session, folder=folder_of(studio, session)))
     return (
         gr.Accordion(label=f"3 Review: {count(len(picked), 'pair')}" if picked else "3 Review"),
-        gr.HTML(session=token, revision=studio.project.picks.revision()),
+        show_review(studio, session),
         gr.HTML(text=next_reason(usable, missing), tone="warn" if missing else "dim"),
         gr.Button(
             f"{count(usable, 'pair')} → Train" if usable else "Train",

@@ -133,7 +133,7 @@ def answer_page(studio: Studio, folder: str, payload: dict) -> dict:
     have = payload.get("have") if isinstance(payload.get("have"), list) else []
     still_open, total = studio.project.picks.open_screens(studio.project.library.groups(folder), mode)
     further = [screen for screen in still_open if screen.key not in have]
-    want, recent = _limit(payload.get("want"), MOST_SCREENS), _limit(payload.get("recent"), MOST_RECENT)
+    want, recent = limit(payload.get("want"), MOST_SCREENS), limit(payload.get("recent"), MOST_RECENT)
     before = payload.get("before") if isinstance(payload.get("before"), int) else None
     return {
         "stored": len(operations),
@@ -189,5 +189,6 @@ def _facts(images: list[IndexedImage]) -> list[str]:
     return [", ".join(part) for part in (sizes, models) if part]
 
 
-def _limit(value: object, most: int) -> int:
+def limit(value: object, most: int) -> int:
+    """A number a page sent, cut to 0..most; 0 for what is no number."""
     return max(0, min(value, most)) if isinstance(value, int) else 0

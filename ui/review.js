@@ -4,8 +4,9 @@ const find = (selector) => element.querySelector(selector);
 const sheet = find(".sheet");
 const root = (window.gradio_config && window.gradio_config.root) || "";
 const client = Array.from(crypto.getRandomValues(new Uint8Array(12)), (byte) => byte.toString(16).padStart(2, "0")).join("");
+const PAGE = 48; // pairs loaded at once
 let nextNumber = 0;
-let count = props.page, loaded = null, isLoading = false, isSeen = false;
+let count = PAGE, loaded = null, isLoading = false, isSeen = false;
 
 async function load(undo) {
   if (isLoading || !props.session) return;
@@ -23,7 +24,9 @@ async function load(undo) {
 }
 
 function loadIfSeen() {
-  if (isSeen && loaded !== props.revision) load();
+  if (!isSeen || (props.session && loaded === props.revision)) return;
+  if (props.session) load();
+  else trigger("attach", {}); // Gradio builds a folded part when it is unfolded, and forgets what it was sent before
 }
 
 // Rows that stay are kept as they are: no image on screen loads again.
@@ -78,7 +81,7 @@ new IntersectionObserver((entries) => {
   loadIfSeen();
 }, nearby).observe(find(".review"));
 find(".more").addEventListener("click", () => {
-  count += props.page;
+  count += PAGE;
   load();
 });
 watch(["session", "revision"], loadIfSeen);

@@ -12,11 +12,11 @@ import gradio as gr
 from dpo import StudioError
 from dpo.picks import PickedPair
 from ui.images import image_url
-from ui.picker import token_folder
-from ui.session import Studio
+from ui.picker import limit, page_session, token_folder
+from ui.session import Session, Studio
 
 HERE = Path(__file__).parent
-PAGE = 48  # pairs loaded at once
+MOST_PAIRS = 10_000  # in one answer
 
 TEMPLATE = """
 <div class="review">
@@ -27,8 +27,8 @@ TEMPLATE = """
 """
 
 
-def create_review(studio: Studio) -> gr.HTML:
-    """The component. Give it `session` (as the picker's) and a new `revision` when picks changed: it loads what is seen."""
+def create_review(studio: Studio, session: gr.State) -> gr.HTML:
+    """The component. Give it what `show_review` returns whenever picks changed: it loads what is seen."""
 
     def review(payload: dict) -> dict:
         if token_folder(studio, payload) is None:
@@ -38,17 +38,22 @@ def create_review(studio: Studio) -> gr.HTML:
                 studio.project.picks.apply([payload["undo"]])
         except StudioError as error:
             return {"error": str(error)}
-        count = payload.get("count")
         picked = studio.project.picks.picked_pairs()[::-1]
-        shown = picked[: max(1, count) if isinstance(count, int) else PAGE]
+        shown = picked[: limit(payload.get("count"), MOST_PAIRS)]
         return {"pairs": [_describe_pair(studio, pair) for pair in shown], "total": len(picked)}
 
-    return gr.HTML(
+    sheet = gr.HTML(
         html_template=TEMPLATE,
         css_template=(HERE / "review.css").read_text(encoding="utf-8"),
         js_on_load=(HERE / "review.js").read_text(encoding="utf-8"),
-        server_functions=[review], apply_default_css=False, elem_id="review", session=None, revision=0, page=PAGE,
+        server_functions=[review], apply_default_css=False, elem_id="review", session=None, revision=0,
     )  # fmt: skip
+    sheet.attach(lambda current: show_review(studio, current), session, sheet, queue=False, show_progress="hidden")
+    return sheet
+
+
+def show_review(studio: Studio, session: Session) -> dict:
+    return gr.HTML(session=page_session(studio, session), revision=studio.project.picks.revision())
 
 
 def _describe_pair(studio: Studio, picked: PickedPair) -> dict:

@@ -1,7 +1,9 @@
 """Picking in a real browser: what keys do, and that no pick is lost or doubled whatever happens to page and app."""
 
 import random
+import shutil
 import time
+import zipfile
 
 import pytest
 from PIL import Image
@@ -124,7 +126,9 @@ def test_a_reload_goes_on_where_it_was_and_can_undo_what_was_before(picking, pro
     picking.reload()
     picking.wait_for_selector("#picker .cell:not([hidden]) img")
     assert (shown_prompt(picking), progress(picking)) == (groups[3].prompt, "3 of 12")
-    press(picking, "z", "z", "z")
+    press(picking, "1", "2")
+    wait_until(lambda: len(project.picks.live()) == 4)
+    press(picking, "z", "z", "z", "z")
     assert shown_prompt(picking) == groups[0].prompt
     wait_until(lambda: project.picks.live() == [])
 
@@ -276,13 +280,54 @@ def test_the_button_to_train_opens_with_the_fourth_pair_and_says_what_is_missing
     assert picking.is_enabled("#to-train")
 
 
-@pytest.mark.parametrize("name, words", [("nowhere", "does not exist"), ("empty", "no image files found")])
-def test_a_folder_that_cannot_be_scanned_says_so_in_the_page_and_keeps_what_was_typed(page, start_app, tmp_path, name, words):
+def test_a_scan_is_still_there_after_a_reload_and_stops_keeping_what_it_read(page, start_app, tmp_path):
+    folder = tmp_path / "project" / "candidates"
+    (original,) = paint_folder(folder, prompts=1, per_prompt=1)
+    for number in range(6000):
+        shutil.copyfile(original, folder / f"copy_{number}.png")
+    app = start_app(tmp_path / "project")
+    page.goto(app.url)
+    page.click("#scan")
+    page.wait_for_selector("#scan-progress h3:has-text('a second')")
+    page.reload()
+    page.wait_for_selector("#scan-progress h3:has-text('a second')")
+    page.click("#stop-scan")
+    page.wait_for_selector("#scan-progress h3:has-text('Stopped at')")
+    page.wait_for_selector("#scan:visible")
+    assert 0 < len(open_project(app.project).library.images(folder)) < 6001
+
+
+def test_the_review_shows_the_pairs_that_were_there_before_the_page(page, app, project, groups):
+    shown = [image.key for image in groups[0].images]
+    pick = {"op": "best_worst", "group": groups[0].key, "images": shown, "result": shown[:2]}
+    project.picks.apply([{"client": "earlier-page", "number": 0, **pick}])
+    open_picker(page, app)
+    page.click("#review-step button, #review-step .label-wrap")
+    page.wait_for_selector("#review .sheet li")
+    assert page.locator("#review .sheet li").count() == 1
+    page.click("#export-onetrainer")
+    page.wait_for_selector("#exported:has-text('1 pair exported')")
+    (stem,) = {path.stem for path in project.exports.glob("*/chosen/*.png")}
+    assert len(list(project.exports.glob(f"*/rejected/{stem}.png"))) == 1
+    with page.expect_download() as download:
+        page.click("#download-export")
+    assert zipfile.ZipFile(download.value.path()).namelist()
+
+
+@pytest.mark.parametrize(
+    "name, place, words",
+    [("nowhere", "folder-refused", "does not exist"), ("empty", "folder-problem", "no image files found"),
+     ("silent", "folder-problem", "3 images, and none says its prompt")],
+)  # fmt: skip
+def test_a_folder_that_cannot_be_used_says_so_in_the_page_and_keeps_what_was_typed(page, start_app, tmp_path, name, place, words):
+    (tmp_path / "silent").mkdir()
+    for number in range(3):
+        plain().save(tmp_path / "silent" / f"{number}.png")
     (tmp_path / "empty").mkdir()
     app = start_app(tmp_path / "project")
     page.goto(app.url)
     box = page.locator("#folder textarea, #folder input").first
     box.fill(str(tmp_path / name))
     page.click("#scan")
-    page.wait_for_selector(f"#folder-problem:has-text('{words}')")
+    page.wait_for_selector(f"#{place}:has-text('{words}')")
     assert box.input_value() == str(tmp_path / name)
