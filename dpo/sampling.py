@@ -90,23 +90,17 @@ class Sampler:
         self, prompt: str, seed: int, settings: SampleSettings, image: Image.Image, strength: float | None = None
     ) -> str:
         """What A1111 would write for this image, so that every reader of such files can read ours."""
-        extra = {}
+        settings_line = {
+            "steps": settings.sampling_steps,
+            "sampler": type(self.pipeline.scheduler).__name__.removesuffix("Scheduler"),
+            "guidance": f"{settings.guidance_scale:g}",
+            "seed": seed,
+            "size": f"{image.width}x{image.height}",
+            "model": Path(self.model).name,
+        }
         if strength is not None and self.adapter is not None:
-            extra = {"Adapter": self.adapter.parent.parent.name, "Adapter strength": f"{strength:g}"}
-        return format_parameters(
-            prompt,
-            settings.negative_prompt,
-            **{
-                "Steps": settings.sampling_steps,
-                "Sampler": type(self.pipeline.scheduler).__name__.removesuffix("Scheduler"),
-                "CFG scale": f"{settings.guidance_scale:g}",
-                "Seed": seed,
-                "Size": f"{image.width}x{image.height}",
-                "Model": Path(self.model).name,
-                **extra,
-                "Version": "Image DPO Studio",
-            },
-        )
+            settings_line |= {"adapter": self.adapter.parent.parent.name, "adapter_strength": f"{strength:g}"}
+        return format_parameters(prompt, settings.negative_prompt, **settings_line, version="Image DPO Studio")
 
     def save(
         self, image: Image.Image, path: Path, prompt: str, seed: int, settings: SampleSettings, strength: float | None = None

@@ -14,6 +14,7 @@ On two cores a denoiser step of 64 images takes 0.25 s. `--parts denoiser --step
 from __future__ import annotations
 
 import argparse
+import fcntl
 import json
 import math
 import random
@@ -62,6 +63,12 @@ def main() -> None:
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     args = parser.parse_args()
     args.work.mkdir(parents=True, exist_ok=True)
+    lock = (args.work / "lock").open("w")
+    try:  # two writers of one checkpoint would spoil both; exporting while another trains is fine
+        if args.parts != "export":
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        parser.error(f"{args.work} is in use by another training. Wait for it, or choose another --work.")
     for part in args.parts.split(","):
         {"data": make_data, "decoder": train_decoder, "denoiser": train_denoiser, "export": export}[part](args)
 
