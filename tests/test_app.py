@@ -239,6 +239,8 @@ def test_the_job_line_says_what_how_far_and_how_long():
     assert job_line(None) == "idle"
     job = Job("train", "training demo-1", "demo-1", state="running", done=41, total=100, started=time.monotonic() - 26.4)
     assert job_line(job) == "training demo-1, 41%, 38 s left"
+    job.report(12, 40, "Encoding images")
+    assert job_line(job) == "training demo-1: encoding images, 30%", "the pace of preparing says nothing of training"
     assert job_line(Job("train", "training demo-1", "demo-1")) == "training demo-1 waits"
 
 

@@ -25,8 +25,11 @@ def values_of(frame, series: str) -> list[float]:
     return frame[frame["series"] == series]["value"].tolist()
 
 
-def test_the_running_mean_moves_a_tenth_of_the_way():
-    assert smooth([(1, 1.0), (2, 2.0), (3, 0.0)]) == [(1, 1.0), (2, pytest.approx(1.1)), (3, pytest.approx(0.99))]
+def test_the_running_mean_is_the_plain_mean_at_first_and_then_forgets():
+    assert smooth([(1, 1.0), (2, 2.0), (3, 0.0)]) == [(1, 1.0), (2, 1.5), (3, pytest.approx(1.0))]
+    assert smooth([(1, 1.0), (2, 2.0), (3, 0.0)], share=0.5)[-1] == (3, pytest.approx(0.75))
+    ones_then_zero = smooth([(step, 1.0) for step in range(1, 101)] + [(101, 0.0)])
+    assert ones_then_zero[-1] == (101, pytest.approx(0.9))
 
 
 def test_thinning_keeps_the_lowest_and_highest_of_each_stretch_in_order():
@@ -71,8 +74,8 @@ def test_rewards_show_both_sides_and_their_margin_smoothed_over_raw():
         step(2, rewards__chosen=1.0, rewards__rejected=-2.0, rewards__margins=3.0),
     ]
     frame = reward_frame(events)
-    assert values_of(frame, "chosen") == pytest.approx([0.0, 0.1])
-    assert values_of(frame, "rejected") == pytest.approx([0.0, -0.2])
+    assert values_of(frame, "chosen") == pytest.approx([0.0, 0.5])
+    assert values_of(frame, "rejected") == pytest.approx([0.0, -1.0])
     assert values_of(frame, "margin, each step") == [0.0, 3.0]
 
 

@@ -78,12 +78,20 @@ const painters = {
         const image = create("img", "");
         image.src = root + result[side];
         image.alt = `${label}: ${result.prompt}, seed ${result.seed}`;
-        figure.append(image, create("figcaption", "", label));
+        const pictures = create("div", "pictures");
+        pictures.append(image);
+        if (side === "adapter") {
+          const base = create("img", "over");
+          base.src = root + result.base;
+          base.alt = "";
+          pictures.append(base);
+        }
+        figure.append(pictures, create("figcaption", "", label));
         images.append(figure);
       }
       const flip = create("button", "flip", "Hold to flip");
       flip.type = "button";
-      flip.title = "Lay base over adapter while held, here or with the key F over a row";
+      flip.title = "Lays base over adapter while held; so does the key F over a row";
       const hold = (on) => () => row.classList.toggle("flipped", on);
       flip.addEventListener("pointerdown", hold(true));
       for (const end of ["pointerup", "pointerleave", "pointercancel", "blur"]) flip.addEventListener(end, hold(false));

@@ -24,6 +24,7 @@ Points = list[tuple[int, float]]
 RAW, SMOOTH, VALIDATION = "each step", "smoothed", "validation"
 CHANCE, SUFFERS, STOPS = "chance", "images suffer", "damage limit"
 CHOSEN, REJECTED, MARGIN = "chosen", "rejected", "margin"
+LEGEND = (SMOOTH, CHOSEN, REJECTED, MARGIN, VALIDATION, CHANCE, SUFFERS, STOPS)  # the faint raw lines explain themselves
 COLOURS = {
     RAW: "rgba(224, 153, 46, 0.28)",
     SMOOTH: "#e0992e",
@@ -77,11 +78,11 @@ def metric_points(events: Iterable[Event], name: str, kind: type = StepEnd) -> P
 
 
 def smooth(points: Points, share: float = SMOOTHING) -> Points:
-    """Exponential running mean: it starts at the first value and moves by `share` of the way to each next one."""
+    """Running mean: of all values so far at first, so that no first value weighs too much; then the newest weighs `share`."""
     smoothed: Points = []
-    for step, value in points:
+    for number, (step, value) in enumerate(points, start=1):
         mean = smoothed[-1][1] if smoothed else value
-        smoothed.append((step, mean + share * (value - mean)))
+        smoothed.append((step, mean + max(share, 1 / number) * (value - mean)))
     return smoothed
 
 

@@ -13,11 +13,11 @@ import gradio as gr
 
 from dpo import StudioError
 from dpo.config import TrainConfig
-from dpo.runs import list_runs, suggest_run_name
+from dpo.runs import Run, list_runs, suggest_run_name
 from dpo.training import resume_training, start_training, stop_training
 from ui.downloads import adapter_url
 from ui.parts import report_part, runs_part, text_part
-from ui.plots import COLOURS, accuracy_frame, drift_frame, loss_frame, reward_frame
+from ui.plots import COLOURS, LEGEND, accuracy_frame, drift_frame, loss_frame, reward_frame
 from ui.session import Session, Studio, Tab, chosen_run
 from ui.train_form import NO_ADAPTER, Form, create_form, read_config
 from ui.words import estimate_line, log_lines, pairs_line, report_run, run_row
@@ -30,8 +30,7 @@ def create_train_tab(studio: Studio, session: gr.State) -> Tab:
         with gr.Column(scale=0, min_width=320, elem_classes="side"):
             form = create_form(studio)
         with gr.Column(scale=1, min_width=320, elem_classes="wide"):
-            view = _create_view(studio)
-            runs = runs_part()
+            view = _create_view()
 
     def refresh(session: Session) -> tuple:
         found = list_runs(studio.project.runs)
@@ -40,14 +39,13 @@ def create_train_tab(studio: Studio, session: gr.State) -> Tab:
             gr.HTML(text=pairs_line(studio.project.picks.pairs(), TrainConfig().validation_share)),
             gr.Dropdown(choices=[NO_ADAPTER, *adapters]),
             gr.HTML(text=estimate_line(found)),
-            gr.HTML(rows=[run_row(run, studio.jobs, run == chosen_run(studio, session)) for run in found]),
             *_draw(studio, session, seen=""),
         )
 
-    outputs = [form.pairs, form.settings["starting_adapter"], form.estimate, runs, *view]
+    outputs = [form.pairs, form.settings["starting_adapter"], form.estimate, *view]
     tab = Tab(refresh, outputs, view.compare)
     _wire_form(studio, session, form, tab)
-    _wire_view(studio, session, view, runs, tab)
+    _wire_view(studio, session, view, tab)
     return tab
 
 
@@ -71,7 +69,7 @@ def _wire_form(studio: Studio, session: gr.State, form: Form, tab: Tab) -> None:
     started.then(tab.refresh, session, tab.outputs, show_progress="hidden")
 
 
-def _wire_view(studio: Studio, session: gr.State, view: View, runs: gr.HTML, tab: Tab) -> None:
+def _wire_view(studio: Studio, session: gr.State, view: View, tab: Tab) -> None:
     def stop(session: Session) -> None:
         run = chosen_run(studio, session)
         if run is not None:
@@ -91,7 +89,7 @@ def _wire_view(studio: Studio, session: gr.State, view: View, runs: gr.HTML, tab
 
     stopped = view.stop.click(stop, session, None, queue=False)
     resumed = view.resume.click(resume, session, view.problem, queue=False)
-    chosen = runs.choose(choose, session, session, show_progress="hidden")
+    chosen = view.runs.choose(choose, session, session, show_progress="hidden")
     for event in (stopped, resumed, chosen):
         event.then(tab.refresh, session, tab.outputs, show_progress="hidden")
 
@@ -118,39 +116,38 @@ class View(NamedTuple):
     rewards: gr.LinePlot
     drift: gr.LinePlot
     log: gr.Textbox
+    runs: gr.HTML
     seen: gr.State
 
 
-def _create_view(studio: Studio) -> View:
+def _create_view() -> View:
     empty = text_part("No run yet. Pick at least 4 pairs in Pairs, then press Train.", elem_id="no-run")
     with gr.Column(visible=False, elem_id="plots") as plots:
         with gr.Row():
-            loss = _plot("Loss", ["smoothed"])
-            accuracy = _plot("Accuracy", ["smoothed", "validation", "chance"], y_lim=[0, 1])
+            loss = _plot("Loss")
+            accuracy = _plot("Accuracy", y_lim=[0, 1])
         with gr.Row():
-            rewards = _plot("Rewards", ["chosen", "rejected", "margin"], x_title="step")
-            drift = _plot(
-                "Chosen error over the base model's", ["smoothed", "validation", "images suffer", "damage limit"], x_title="step"
-            )
+            rewards = _plot("Rewards", x_title="step")
+            drift = _plot("Chosen error over the base model's", x_title="step")
     report = report_part("run-report")
     with gr.Row(visible=False, elem_id="run-buttons", elem_classes="actions") as buttons:
-        stop = gr.Button("Stop", size="sm", elem_id="stop-training")
+        stop = gr.Button("Stop and keep", size="sm", elem_id="stop-training")
         resume = gr.Button("Resume", size="sm", elem_id="resume-training")
         download = gr.Button("Download adapter", size="sm", link="", elem_id="download-adapter")
         compare = gr.Button("Compare with the base model", size="sm", elem_id="to-compare")
     problem = text_part(elem_id="run-problem", tone="bad")
     with gr.Accordion("Log", open=False, elem_id="log"):
         log = gr.Textbox(show_label=False, interactive=False, lines=8, max_lines=16, container=False)
-    seen = gr.State("")
+    runs, seen = runs_part(), gr.State("")
     return View(
-        empty, report, buttons, stop, resume, download, compare, problem, plots, loss, accuracy, rewards, drift, log, seen
+        empty, report, buttons, stop, resume, download, compare, problem, plots, loss, accuracy, rewards, drift, log, runs, seen
     )
 
 
-def _plot(title: str, legend: list[str], x_title: str = " ", **settings) -> gr.LinePlot:
+def _plot(title: str, x_title: str = " ", **settings) -> gr.LinePlot:
     return gr.LinePlot(
         x="step", y="value", color="series", title=title, x_title=x_title, y_title=" ", color_title=" ", color_map=COLOURS,
-        colors_in_legend=legend, height=PLOT_HEIGHT, show_label=False, container=False, **settings,
+        height=PLOT_HEIGHT, show_label=False, container=False, **settings,
     )  # fmt: skip
 
 
@@ -163,11 +160,16 @@ def _draw(studio: Studio, session: Session, seen: str) -> tuple:
     job = studio.jobs.find("train", run.name)
     has_adapter = run.adapter.exists()
     standing = f"{run.name} {run.revision()} {job.state if job else ''} {job.stop.is_set() if job else ''} {has_adapter}"
-    if standing == seen:
+    if standing == seen.rpartition("|")[0]:
         return tuple(gr.skip() for _ in View._fields)
     events, status = run.events(), run.status()
     report = report_run(run, events, status, studio.jobs)
-    span = {"x_lim": [0, max(1, status.total_steps)]}
+    seen_state, standing = seen.rpartition("|")[2], f"{standing}|{report.state}"
+
+    def plot(frame) -> gr.LinePlot:
+        legend = [name for name in LEGEND if (frame["series"] == name).any()]
+        return gr.LinePlot(frame, x_lim=[0, max(1, status.total_steps)], colors_in_legend=legend)
+
     return View(
         empty=gr.HTML(visible=False),
         report=gr.HTML(report=report.shown()),
@@ -177,11 +179,17 @@ def _draw(studio: Studio, session: Session, seen: str) -> tuple:
         download=gr.Button(visible=has_adapter and not report.is_live, link=adapter_url(studio, run)),
         compare=gr.Button(visible=has_adapter and not report.is_live),
         problem=gr.skip(),
-        plots=gr.Column(visible=True),
-        loss=gr.LinePlot(loss_frame(events), **span),
-        accuracy=gr.LinePlot(accuracy_frame(events, status.total_steps), **span),
-        rewards=gr.LinePlot(reward_frame(events), **span),
-        drift=gr.LinePlot(drift_frame(events, status.total_steps, run.config.max_chosen_drift), **span),
+        plots=gr.Column(visible=status.step > 0),
+        loss=plot(loss_frame(events)),
+        accuracy=plot(accuracy_frame(events, status.total_steps)),
+        rewards=plot(reward_frame(events)),
+        drift=plot(drift_frame(events, status.total_steps, run.config.max_chosen_drift)),
         log=log_lines(events),
+        # Reading every run's events is for the moments when a line of the list changes, not for every look.
+        runs=gr.skip() if report.state == seen_state else gr.HTML(rows=_rows(studio, run)),
         seen=standing,
     )
+
+
+def _rows(studio: Studio, shown: Run) -> list[dict]:
+    return [run_row(run, studio.jobs, run == shown) for run in list_runs(studio.project.runs)]

@@ -12,6 +12,7 @@ from dpo.pairs import Pair
 from dpo.runs import MINIMUM_PAIRS, Run, RunStatus
 from ui.plots import SUFFERING, metric_points
 
+LIVE = ("queued", "preparing", "training", "stopping")
 RECENT_STEPS = 10
 CONCERN = 0.5 * SUFFERING
 JOB_TABS = {"train": "train", "compare": "compare", "candidates": "pairs"}
@@ -38,9 +39,12 @@ def job_line(job: Job | None) -> str:
     if job.state == "queued":
         return f"{job.title} waits"
     parts = [f"{job.title}: stopping" if job.stop.is_set() else job.title]
+    is_preparing = job.kind == "train" and job.message not in ("", "training")
+    if is_preparing:
+        parts = [f"{job.title}: {job.message[:1].lower()}{job.message[1:].rstrip('.')}"]
     if job.total:
         parts.append(f"{job.done / job.total:.0%}")
-    if job.seconds_left is not None:
+    if job.seconds_left is not None and not is_preparing:
         parts.append(f"{duration(job.seconds_left)} left")
     return ", ".join(parts)
 
@@ -76,7 +80,7 @@ class Report:
 
     @property
     def is_live(self) -> bool:
-        return self.state in ("queued", "preparing", "training", "stopping")
+        return self.state in LIVE
 
     @property
     def can_resume(self) -> bool:
@@ -113,6 +117,7 @@ def report_run(run: Run, events: Sequence[Event], status: RunStatus, jobs: JobRe
         pace = f", {1 / status.seconds_per_step:.1f} steps/s" if status.seconds_per_step else ""
         left = f", {duration(status.seconds_left)} left" if status.seconds_per_step else ""
         headline = f"{run.name} is training: {place}{pace}{left}."
+        detail = detail or "The first step is being made."
     elif state == "stopping":
         headline, detail = f"{run.name} is stopping: {place}.", "It ends after this step and keeps what was learned."
     elif state == "interrupted":
@@ -158,10 +163,11 @@ def run_row(run: Run, jobs: JobRegistry, is_shown: bool) -> dict:
     """One line of the list of runs."""
     status = run.status()
     state = run_state(status, jobs.find("train", run.name))
+    is_live = state in LIVE
     return {
         "name": run.name,
         "pairs": f"{len(run.pairs):,}",
-        "steps": f"{status.step:,} of {status.total_steps:,}" if status.total_steps else "none",
+        "steps": f"{run.config.max_steps:,}" if is_live else f"{status.step:,} of {run.config.max_steps:,}",
         "accuracy": "" if status.accuracy is None else f"{status.accuracy:.0%}",
         "state": state,
         "tone": {"damaged": "bad", "failed": "bad", "interrupted": "warn"}.get(state, "calm"),
