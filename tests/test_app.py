@@ -182,6 +182,18 @@ def test_a_run_whose_process_died_is_interrupted_and_can_resume(studio):
     assert report.headline == "a-1 was interrupted at step 1 of 100." and report.can_resume
 
 
+def test_a_run_stopped_in_the_queue_says_that_nothing_was_done(studio):
+    first, second = make_run(studio, "a-1"), make_run(studio, "a-2")
+    running = hold(studio, first)
+    waiting = studio.jobs.submit("train", "training a-2", "a-2", lambda job: None)
+    assert say(studio, second).detail == "Training a-1 has the device; this run is next in line."
+    waiting.stop.set()
+    running.stop.set()
+    assert waiting.finished.wait(5)
+    report = say(studio, second)
+    assert (report.headline, report.can_resume) == ("a-2 was stopped before its first step.", True)
+
+
 def test_a_damaged_run_says_why_and_is_not_resumed(studio):
     run = make_run(studio, "a-1", RunStarted(0, 100, 6, 2), step(1, 0.2), RunEnded(1, "damaged", "The error is 0.2."))
     report = say(studio, run)

@@ -96,7 +96,7 @@ def run_state(status: RunStatus, job: Job | None) -> str:
             return "stopping"
         return "training" if status.state == "running" else "preparing"
     if status.state in ("new", "running"):
-        return "failed" if job is not None and job.state == "failed" else "interrupted"
+        return job.state if job is not None and job.state in ("failed", "stopped") else "interrupted"
     return status.state
 
 
@@ -126,8 +126,8 @@ def report_run(run: Run, events: Sequence[Event], status: RunStatus, jobs: JobRe
     elif state == "finished":
         headline = f"{run.name} finished: {count(status.total_steps, 'step')}{_accuracy(events, status)}."
     elif state == "stopped":
-        headline = f"{run.name} was stopped at {place}{_accuracy(events, status)}."
-        detail = f"What it learned is kept. {detail}".strip()
+        headline = f"{run.name} was stopped {'at ' if status.total_steps else ''}{place}{_accuracy(events, status)}."
+        detail = f"What it learned is kept. {detail}".strip() if status.step else "Resume starts it again."
     elif state == "damaged":
         tone, headline = "bad", f"{run.name} was stopped at {place}, because it was damaging the images."
         detail = status.message or detail
