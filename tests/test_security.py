@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from starlette.responses import PlainTextResponse
+from starlette.testclient import TestClient
 
 from dpo.config import TrainConfig
 from dpo.jobs import JobRegistry
@@ -21,7 +23,7 @@ from dpo.project import open_project
 from dpo.runs import Run, create_run
 from ui import create_app, launch
 from ui.downloads import adapter_url
-from ui.security import DoorError, Login, check_doors, choose_port, is_loopback, parse_auth
+from ui.security import DoorError, Guard, Login, check_doors, choose_port, is_loopback, parse_auth
 from ui.session import PlaceError, Studio, project_secret
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -165,12 +167,26 @@ def test_a_machine_with_many_addresses_answers_to_each_but_not_to_strange_names(
 
 
 @pytest.mark.parametrize(
-    ("host", "auth", "share"), [("0.0.0.0", None, False), ("192.168.1.7", None, False), ("127.0.0.1", None, True)]
+    ("host", "share", "flag"),
+    [("0.0.0.0", False, "--host 0.0.0.0"), ("192.168.1.7", False, "--host"), ("127.0.0.1", True, "--share")],
 )
-def test_opening_to_strangers_needs_a_password(host, auth, share):
-    with pytest.raises(DoorError, match="add --auth user:password"):
-        check_doors(host, auth, share)
-    assert check_doors(host, "me:password", share).login is not None
+def test_opening_to_strangers_needs_a_password(host, share, flag):
+    with pytest.raises(DoorError, match=f"^{flag}.*add --auth user:password"):
+        check_doors(host, None, share)
+    assert check_doors(host, "me:password", share).lets_others_in
+    assert not check_doors("127.0.0.1", None, share=False).lets_others_in
+
+
+def test_a_public_link_answers_to_names_under_its_domain_only():
+    async def page(scope, receive, send):
+        await PlainTextResponse("the page")(scope, receive, send)
+
+    names = check_doors("127.0.0.1", "me:password", share=True).names
+    client = TestClient(Guard(page, names, any_address=False))
+    hosts = ("abc.gradio.live", "gradio.live", "evilgradio.live", "gradio.live.evil.example", "abc.hf.space")
+    answers = {host: client.get("/", headers={"host": host}).status_code for host in hosts}
+    assert answers.pop("abc.gradio.live") == 200
+    assert set(answers.values()) == {400}, answers
 
 
 def test_a_space_needs_its_secret_and_answers_to_its_public_name():
