@@ -66,6 +66,10 @@ def progress(page) -> str:
     return page.text_content("#picker .count")
 
 
+def waiting_picks(page) -> int:
+    return page.evaluate("Object.keys(localStorage).filter(name => name.startsWith('image-dpo-outbox')).length")
+
+
 def paths(group) -> list[str]:
     return [image.path for image in group.images]
 
@@ -150,6 +154,7 @@ def test_many_picks_before_a_reload_can_all_be_undone_after_it(picking, project,
 def test_picks_made_while_the_app_is_dead_arrive_once_when_it_is_back(picking, project, app):
     press(picking, "1", "2")
     wait_until(lambda: len(project.picks.live()) == 1)
+    wait_until(lambda: waiting_picks(picking) == 0)
     app.kill()
     for _ in range(3):
         press(picking, "1", "2")
@@ -171,7 +176,7 @@ def test_picks_waiting_in_a_page_that_was_reloaded_arrive_once(picking, project,
     picking.wait_for_selector("#picker .cell:not([hidden]) img")
     wait_until(lambda: shown_prompt(picking) == groups[2].prompt)
     assert project.picks.revision() == 2
-    assert picking.evaluate("Object.keys(localStorage).filter(name => name.startsWith('image-dpo-outbox')).length") == 0
+    wait_until(lambda: waiting_picks(picking) == 0)
 
 
 def test_picks_waiting_for_another_project_are_not_sent_to_this_one(picking, project):
