@@ -1,0 +1,180 @@
+"""`python -m tests.screenshots [--steps N] [--out DIR]`: the README's pictures, out of the real app in a real Chromium.
+
+A fresh demo project in a temporary folder; pairs picked by keys, always the larger object over the smaller; a run on them;
+a comparison. So the pictures show what anyone sees who does the same, and they are made anew after the page changes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import html
+import io
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from dpo.demo.candidates import demo_prompts, prepare_demo
+from dpo.demo.measures import MEASURES, read_scene
+from dpo.project import Project, open_project
+from tests.browser.conftest import App, find_chromium, free_port
+
+SIZE = {"width": 1440, "height": 900}
+PICTURES = Path(__file__).resolve().parent.parent / "docs"
+LARGEST_FILE = 400_000  # bytes
+PICKS_BEFORE_THE_PICTURE = 24
+SHOWN_PROMPTS, SHOWN_SEEDS = 6, (1, 2)  # of base beside adapter
+LONGEST_TRAINING = 1800  # seconds; the machine may be busy with other things
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m tests.screenshots", description=__doc__.split("\n\n")[1])
+    parser.add_argument("--steps", type=int, help="training steps (default: the demo preset's)")
+    parser.add_argument("--out", type=Path, default=PICTURES, help="folder for the pictures (default: docs)")
+    flags = parser.parse_args()
+    chromium = find_chromium()
+    if chromium is None:
+        parser.exit(2, "No Chromium was found: install chromium or run `python -m playwright install chromium`.\n")
+    flags.out.mkdir(exist_ok=True)
+
+    from playwright.sync_api import sync_playwright
+
+    with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
+        project = open_project(Path(folder) / "demo")
+        prepare_demo(project)
+        app = App(project.path, free_port()).start()
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-background-networking"])
+        try:
+            page = browser.new_page(viewport=SIZE, color_scheme="dark")
+            page.set_default_timeout(60_000)
+            page.goto(app.url)
+            pick(page, project, flags.out)
+            train(page, flags.steps, flags.out)
+            compare(page, flags.out)
+            show_base_and_adapter(page, project, flags.out)
+        finally:
+            browser.close()
+            app.kill()
+
+
+def pick(page, project: Project, out: Path) -> None:
+    """Scan, then pick best and worst of every group; the picture is taken on the way, one pick half done."""
+    page.locator("#scan").click()
+    # Groups grow while a scan runs, and a group that grew asks again; here each is to be picked once.
+    page.locator(".step", has_text="1 Images: ").first.wait_for()
+    page.reload()
+    page.locator("#picker .cell:not([hidden]) img").first.wait_for()
+    groups = len(project.library.groups(project.path / "candidates"))
+    for number in range(groups):
+        page.locator("#picker .cell:not([hidden]) img").first.wait_for()
+        images = page.locator("#picker .cell:not([hidden]) img")
+        keys = images.evaluate_all("images => images.map((image) => image.src.split('-').at(-2))")
+        sizes = [size_of(project, key) for key in keys]
+        page.keyboard.press(str(int(np.argmax(sizes)) + 1))
+        if number == PICKS_BEFORE_THE_PICTURE:
+            page.mouse.move(0, 0)
+            save(page, out / "pairs.png")
+        page.keyboard.press(str(int(np.argmin(sizes)) + 1))
+    page.locator("#picker .count", has_text=f"{groups} of {groups}").wait_for()
+    page.locator("#to-train", has_text=f"{groups} pairs").wait_for()
+    say(f"{groups} pairs")
+
+
+def size_of(project: Project, key: str) -> float:
+    """How large the object is; nothing recognisable is smaller than anything."""
+    with Image.open(project.library.image(key).path) as image:
+        picture = np.asarray(image.convert("RGB"))
+    return MEASURES["larger"][0](picture) if read_scene(picture).color else 0.0
+
+
+def train(page, steps: int | None, out: Path) -> None:
+    """Train as the form stands, take the picture when two thirds are done, and wait for the end."""
+    page.locator("#to-train").click()
+    page.locator("#start-training").wait_for()
+    if steps is not None:
+        page.locator("#setting-max_steps input").fill(str(steps))
+        page.locator("#setting-max_steps input").blur()
+    page.wait_for_timeout(500)
+    page.locator("#start-training").click()
+    picture_taken = False
+    end = time.monotonic() + LONGEST_TRAINING
+    while not page.locator("#download-adapter").is_visible() or page.locator("#stop-training").is_visible():
+        bar = page.locator("#run-report .bar b").evaluate("bar => parseFloat(bar.style.width) || 0")
+        if bar > 66 and not picture_taken and "train" in page.locator("#run-report h3").inner_text():
+            save(page, out / "train.png")
+            picture_taken = True
+        problem = page.locator("#train-problem p").inner_text() if page.locator("#train-problem p").is_visible() else ""
+        if problem or time.monotonic() > end:
+            raise SystemExit(problem or f"The run did not end within {LONGEST_TRAINING} s.")
+        page.wait_for_timeout(500)
+    if not picture_taken:
+        save(page, out / "train.png")
+    say(page.locator("#run-report h3").inner_text())
+
+
+def compare(page, out: Path) -> None:
+    """Compare fresh prompts with the run's adapter, as the tab offers it."""
+    page.get_by_role("tab", name="Compare").click()
+    page.wait_for_function("document.querySelector('#adapter input').value")
+    page.locator("#prompts textarea").fill("\n".join(demo_prompts(SHOWN_PROMPTS, 200)))
+    page.locator("#seeds textarea, #seeds input").first.fill(", ".join(map(str, SHOWN_SEEDS)))
+    page.locator("#start-compare").click()
+    count = SHOWN_PROMPTS * len(SHOWN_SEEDS)
+    page.wait_for_function(f"document.querySelectorAll('#results .result').length === {count}", timeout=LONGEST_TRAINING * 1000)
+    page.locator("#save-compare").wait_for()
+    page.mouse.move(0, 0)
+    save(page, out / "compare.png")
+    say(f"{count} comparisons")
+
+
+def show_base_and_adapter(page, project: Project, out: Path) -> None:
+    """All comparisons on one sheet: base on the left, adapter on the right, from the same noise."""
+    folder = max((project.path / "compare").iterdir())
+    prompts = demo_prompts(SHOWN_PROMPTS, 200)
+    cells = []
+    for number, base in enumerate(sorted(folder.glob("*-base.png"))):
+        adapter = base.with_name(base.name.replace("-base", "-adapter"))
+        prompt = html.escape(prompts[number // len(SHOWN_SEEDS)])
+        sides = "".join(
+            f'<img src="data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}">' for path in (base, adapter)
+        )
+        cells.append(
+            f"<figure><div>{sides}</div><figcaption>{prompt}, seed {SHOWN_SEEDS[number % len(SHOWN_SEEDS)]}</figcaption></figure>"
+        )
+    page.set_content(f"""
+        <style>
+          body {{ margin: 0; height: 100vh; box-sizing: border-box; padding: 22px 28px; background: #141413; color: #a8a8a2;
+                 font: 13px system-ui, sans-serif; display: flex; flex-direction: column; gap: 14px }}
+          main {{ flex: 1; display: grid; grid-template-columns: repeat(4, 1fr); gap: 14px 22px; align-content: space-between }}
+          figure {{ margin: 0 }}
+          figure div {{ display: grid; grid-template-columns: 1fr 1fr; gap: 4px }}
+          img {{ width: 100%; image-rendering: pixelated; display: block }}
+          img:last-child {{ outline: 2px solid #e0992e }}
+          figcaption {{ margin-top: 7px; white-space: nowrap; overflow: hidden; text-overflow: ellipsis }}
+          b {{ color: #e0992e; font-weight: 600 }}
+        </style>
+        <p style="margin:0">Left: the base model. Right: <b>with the adapter</b>, from the same noise.
+        Picked was: the larger object.</p>
+        <main>{"".join(cells)}</main>""")
+    save(page, out / "base-and-adapter.png")
+
+
+def save(page, path: Path) -> None:
+    """A picture of the window in 256 colours or fewer: as many as fit the size that a repository should carry."""
+    shot = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
+    for colors in (256, 128, 64):
+        shot.quantize(colors, method=Image.Quantize.MEDIANCUT).save(path, optimize=True)
+        if path.stat().st_size <= LARGEST_FILE:
+            break
+    say(f"{path}: {path.stat().st_size / 1000:.0f} kB")
+
+
+def say(text: str) -> None:
+    print(text, flush=True)
+
+
+if __name__ == "__main__":
+    main()
