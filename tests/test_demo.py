@@ -11,6 +11,7 @@ from PIL import Image
 
 from dpo.__main__ import main
 from dpo.comparing import win_rate_interval
+from dpo.config import load_preset
 from dpo.demo import world
 from dpo.demo.candidates import ARCHIVE, SEEDS, demo_prompts, prepare_demo
 from dpo.demo.loop import DemoOptions, follows, pick_by_measure
@@ -18,6 +19,7 @@ from dpo.demo.measures import MEASURES, find_object, read_scene
 from dpo.metadata import read_image
 from dpo.models import DEMO_MODEL, load_pipeline
 from dpo.project import open_project
+from dpo.runs import create_run
 from dpo.sampling import Sampler, SampleSettings
 
 
@@ -197,3 +199,24 @@ def test_the_command_runs_the_whole_loop_and_prints_one_json_object(tmp_path, ca
     assert 0 <= result["win_rate_low"] <= result["win_rate"] <= result["win_rate_high"] <= 1
     assert set(result["seconds"]) == {"candidates", "picking", "training", "sampling", "judging", "total"}
     assert len(list((tmp_path / "loop" / "judged").iterdir())) == 192
+
+
+@pytest.mark.slow
+def test_a_run_that_destroys_the_demo_is_stopped_by_the_drift_while_its_accuracy_looks_fine(tmp_path):
+    """Four times the preset's learning rate: margin and accuracy rise to the end, and both images would be noise."""
+    from dpo.events import RunEnded, StepEnd
+    from dpo.training import execute
+
+    torch.set_num_threads(2)
+    project = open_project(tmp_path / "project")
+    prepare_demo(project)
+    config = load_preset("demo", learning_rate=4e-3, beta=50.0, max_steps=240, validate_every=0)
+    run = create_run(project.runs, "destroyed", config, pick_by_measure(project, DemoOptions()))
+    events = list(execute(run, project.cache))
+    torch.set_num_threads(1)
+    end = events[-1]
+    assert isinstance(end, RunEnded) and end.reason == "damaged" and end.step < 240
+    assert "Lower the learning rate (0.004) or raise beta (50). The adapter of step 40 is kept." in end.message
+    last = [event.metrics for event in events if isinstance(event, StepEnd)][-8:]
+    assert np.mean([metrics["rewards/accuracies"] for metrics in last]) > 0.6
+    assert run.adapter.exists()
