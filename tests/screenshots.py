@@ -26,8 +26,8 @@ SIZE = {"width": 1440, "height": 900}
 PICTURES = Path(__file__).resolve().parent.parent / "docs"
 LARGEST_FILE = 400_000  # bytes
 PICKS_BEFORE_THE_PICTURE = 24
-SHOWN_PROMPTS, SHOWN_SEEDS = 6, (1, 2)  # of base beside adapter
-LONGEST_TRAINING = 1800  # seconds; the machine may be busy with other things
+SHOWN_PROMPTS, SHOWN_SEEDS = 8, (1, 2)  # of base beside adapter
+LONGEST_WAIT = 3600  # seconds, for a run or a comparison; the machine may be busy with other things
 
 
 def main() -> None:
@@ -53,8 +53,9 @@ def main() -> None:
             page.goto(app.url)
             pick(page, project, flags.out)
             train(page, flags.steps, flags.out)
-            compare(page, flags.out)
-            show_base_and_adapter(page, project, flags.out)
+            prompts = demo_prompts(SHOWN_PROMPTS, 200, exclude=frozenset(pair.prompt for pair in project.picks.pairs()))
+            compare(page, prompts, flags.out)
+            show_base_and_adapter(page, project, prompts, flags.out)
         finally:
             browser.close()
             app.kill()
@@ -100,7 +101,7 @@ def train(page, steps: int | None, out: Path) -> None:
     page.wait_for_timeout(500)
     page.locator("#start-training").click()
     picture_taken = False
-    end = time.monotonic() + LONGEST_TRAINING
+    end = time.monotonic() + LONGEST_WAIT
     while not page.locator("#download-adapter").is_visible() or page.locator("#stop-training").is_visible():
         bar = page.locator("#run-report .bar b").evaluate("bar => parseFloat(bar.style.width) || 0")
         if bar > 66 and not picture_taken and "train" in page.locator("#run-report h3").inner_text():
@@ -108,32 +109,31 @@ def train(page, steps: int | None, out: Path) -> None:
             picture_taken = True
         problem = page.locator("#train-problem p").inner_text() if page.locator("#train-problem p").is_visible() else ""
         if problem or time.monotonic() > end:
-            raise SystemExit(problem or f"The run did not end within {LONGEST_TRAINING} s.")
+            raise SystemExit(problem or f"The run did not end within {LONGEST_WAIT} s.")
         page.wait_for_timeout(500)
     if not picture_taken:
         save(page, out / "train.png")
     say(page.locator("#run-report h3").inner_text())
 
 
-def compare(page, out: Path) -> None:
-    """Compare fresh prompts with the run's adapter, as the tab offers it."""
+def compare(page, prompts: list[str], out: Path) -> None:
+    """Compare prompts that training never saw, with the run's adapter, as the tab offers it."""
     page.get_by_role("tab", name="Compare").click()
     page.wait_for_function("document.querySelector('#adapter input').value")
-    page.locator("#prompts textarea").fill("\n".join(demo_prompts(SHOWN_PROMPTS, 200)))
+    page.locator("#prompts textarea").fill("\n".join(prompts))
     page.locator("#seeds textarea, #seeds input").first.fill(", ".join(map(str, SHOWN_SEEDS)))
     page.locator("#start-compare").click()
-    count = SHOWN_PROMPTS * len(SHOWN_SEEDS)
-    page.wait_for_function(f"document.querySelectorAll('#results .result').length === {count}", timeout=LONGEST_TRAINING * 1000)
+    count = len(prompts) * len(SHOWN_SEEDS)
+    page.wait_for_function(f"document.querySelectorAll('#results .result').length === {count}", timeout=LONGEST_WAIT * 1000)
     page.locator("#save-compare").wait_for()
     page.mouse.move(0, 0)
     save(page, out / "compare.png")
     say(f"{count} comparisons")
 
 
-def show_base_and_adapter(page, project: Project, out: Path) -> None:
+def show_base_and_adapter(page, project: Project, prompts: list[str], out: Path) -> None:
     """All comparisons on one sheet: base on the left, adapter on the right, from the same noise."""
     folder = max((project.path / "compare").iterdir())
-    prompts = demo_prompts(SHOWN_PROMPTS, 200)
     cells = []
     for number, base in enumerate(sorted(folder.glob("*-base.png"))):
         adapter = base.with_name(base.name.replace("-base", "-adapter"))
@@ -157,7 +157,7 @@ def show_base_and_adapter(page, project: Project, out: Path) -> None:
           b {{ color: #e0992e; font-weight: 600 }}
         </style>
         <p style="margin:0">Left: the base model. Right: <b>with the adapter</b>, from the same noise.
-        Picked was: the larger object.</p>
+        Picked was: the larger object. Training never saw these prompts.</p>
         <main>{"".join(cells)}</main>""")
     save(page, out / "base-and-adapter.png")
 
