@@ -22,6 +22,7 @@ from dpo.pairs import Pair
 from dpo.project import open_project
 from dpo.runs import Run, create_run
 from tests.test_security import REPOSITORY, free_port
+from ui import finish_jobs
 from ui.compare_tab import CompareError, read_seeds
 from ui.session import Session, Studio, chosen_run, restore_session, stored_session
 from ui.train_form import read_config
@@ -192,6 +193,20 @@ def test_a_run_stopped_in_the_queue_says_that_nothing_was_done(studio):
     assert waiting.finished.wait(5)
     report = say(studio, second)
     assert (report.headline, report.can_resume) == ("a-2 was stopped before its first step.", True)
+
+
+def test_closing_the_app_stops_the_run_so_that_it_is_kept(studio, capsys):
+    run = make_run(studio, "a-1", RunStarted(0, 100, 6, 2))
+
+    def train(job):
+        while not run.stop_requested():
+            time.sleep(0.01)
+        run.append(RunEnded(1, "stopped", "kept"))
+
+    job = studio.jobs.submit("train", "training a-1", "a-1", train)
+    finish_jobs(studio, patience=10)
+    assert job.finished.is_set() and run.status().state == "stopped"
+    assert "Stopping training a-1" in capsys.readouterr().out
 
 
 def test_a_damaged_run_says_why_and_is_not_resumed(studio):

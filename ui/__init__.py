@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import gradio as gr
 
 from dpo.jobs import Job
+from dpo.runs import Run
+from dpo.training import stop_training
 from ui import downloads, images
 from ui.compare_tab import create_compare_tab
 from ui.pairs_tab import create_pairs_tab
@@ -72,7 +76,21 @@ def launch(page: gr.Blocks, studio: Studio, doors: Doors, port: int, wait: bool 
         print("No public link could be made; the page is on this machine only.")
     print(f"Image DPO Studio is open at {page.share_url or page.local_url} (Ctrl+C closes it).", flush=True)
     if wait:
-        page.block_thread()
+        with suppress(KeyboardInterrupt):
+            page.block_thread()
+        with suppress(KeyboardInterrupt):  # a second Ctrl+C: the person does not want to wait
+            finish_jobs(studio)
+
+
+def finish_jobs(studio: Studio, patience: float = 60.0) -> None:
+    """Ask whatever runs to stop and wait for it, so that closing the app keeps what was learned."""
+    for job in studio.jobs.active():
+        print(f"Stopping {job.title}; what is done is kept.", flush=True)
+        if job.kind == "train":
+            stop_training(studio.jobs, Run(studio.project.runs / job.key))
+        job.stop.set()
+    for job in studio.jobs.active():
+        job.finished.wait(patience)
 
 
 def _shown(job: Job | None) -> dict:
