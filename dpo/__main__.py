@@ -27,11 +27,11 @@ def main(arguments: list[str] | None = None) -> int:
 
 def scan(args) -> None:
     """Read every image of a folder; with --json one object per file, readable or not."""
-    from dpo.library import list_images
+    from dpo.library import list_images, resolve_folder
     from dpo.metadata import read_image
 
     total = readable = 0
-    for path in list_images(args.folder):
+    for path, _ in list_images(resolve_folder(args.folder)):
         image = read_image(path)
         total, readable = total + 1, readable + (image.error is None)
         if args.json:

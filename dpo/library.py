@@ -122,7 +122,7 @@ class Library:
         Files that vanish or change meanwhile are taken as they were met.
         """
         folder = resolve_folder(folder)
-        found = dict(_list_images(folder))
+        found = dict(list_images(folder))
         known = {row["path"]: row["fingerprint"] for row in self._rows(folder, "path, fingerprint")}
         self._remove(known.keys() - found.keys())
         gone = len(known.keys() - found.keys())
@@ -264,7 +264,7 @@ def _absolute(folder: str | Path) -> Path:
     return Path(str(folder).strip()).expanduser().resolve()
 
 
-def _list_images(folder: str) -> Iterator[tuple[str, str]]:
+def list_images(folder: str) -> Iterator[tuple[str, str]]:
     """(path, fingerprint) of each image file. A fingerprint is its size and time, which the listing tells for nothing."""
     pending = [folder]
     while pending:

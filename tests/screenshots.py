@@ -64,9 +64,6 @@ def main() -> None:
 def pick(page, project: Project, out: Path) -> None:
     """Scan, then pick best and worst of every group; the picture is taken on the way, one pick half done."""
     page.locator("#scan").click()
-    # Groups grow while a scan runs, and a group that grew asks again; here each is to be picked once.
-    page.locator(".step", has_text="1 Images: ").first.wait_for()
-    page.reload()
     page.locator("#picker .cell:not([hidden]) img").first.wait_for()
     groups = len(project.library.groups(project.path / "candidates"))
     for number in range(groups):

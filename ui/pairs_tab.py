@@ -27,6 +27,8 @@ from ui.session import Session, Studio
 from ui.words import count, duration
 
 MOST_PROBLEMS = 500  # rows of the table of files that are left out
+SHORT_SCAN = 10.0  # seconds; one that ends sooner is worth waiting for, as groups still grow while it runs
+FOLDER_HELP = "The folder your generated images are in. Prompts are read from the files; nothing in it is changed."
 
 
 class PairsTab(NamedTuple):
@@ -47,6 +49,7 @@ def create_pairs_tab(studio: Studio, session: gr.State) -> PairsTab:
             )  # fmt: skip
             scan = gr.Button("Scan", variant="primary", size="md", scale=0, min_width=110, elem_id="scan")
             stop = gr.Button("Stop", visible=False, size="md", scale=0, min_width=110, elem_id="stop-scan")
+        text_part(FOLDER_HELP, elem_id="folder-help")
         refusal = text_part(tone="bad", elem_id="folder-refused")
         problem = text_part(tone="bad", elem_id="folder-problem")
         progress = report_part("scan-progress")
@@ -185,7 +188,9 @@ def _revision(studio: Studio) -> tuple:
 
 def _show_picker(studio: Studio, session: Session) -> dict:
     folder = folder_of(studio, session)
-    ready = bool(studio.project.library.groups(folder))
+    scan = studio.project.library.current_scan()
+    is_short = scan and scan.folder == folder and not scan.finished.is_set() and (scan.seconds_left or 0) < SHORT_SCAN
+    ready = not is_short and bool(studio.project.library.groups(folder))
     return gr.HTML(session=page_session(studio, replace(session, folder=folder)), visible=True if ready else "hidden")
 
 
