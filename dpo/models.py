@@ -6,7 +6,6 @@ Nothing here imports torch before `load_pipeline`: the Train tab describes a mod
 from __future__ import annotations
 
 import json
-import os
 import re
 from pathlib import Path
 

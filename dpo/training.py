@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,7 +13,7 @@ from dpo.config import ConfigError, TrainConfig
 from dpo.events import Event, Note, RunEnded, StepEnd
 from dpo.jobs import Job, JobRegistry
 from dpo.models import resolve_model
-from dpo.pairs import Pair
+from dpo.pairs import Pair, split_pairs
 from dpo.runs import Run, RunError, create_run, record
 
 if TYPE_CHECKING:
@@ -66,7 +67,10 @@ def _submit(project: Project, jobs: JobRegistry, run: Run) -> None:
 
 def _reported(events: Iterator[Event], job: Job) -> Iterator[Event]:
     total = 0
+    is_paced = False
     for event in events:
+        if isinstance(event, StepEnd) and not is_paced:
+            job.started, is_paced = time.monotonic() - event.seconds * event.step, True  # the pace without the preparation
         match event:
             case Note(message=message, done=done, total=part):
                 job.report(done, part, message)
@@ -101,7 +105,6 @@ def _execute(run: Run, cache: Path) -> Iterator[Event]:
     from dpo.families import load_family
     from dpo.models import load_pipeline
     from dpo.trainer import train
-    from dpo.validation import split_pairs
 
     config = run.config
     yield Note(0, f"Loading {config.model}")

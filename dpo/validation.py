@@ -1,13 +1,11 @@
 """Measuring on prompts that training never sees, with draws that never change.
 
-The split is by prompt: no prompt is on both sides. Every validation pair is measured at the same few timesteps, one in each
+The split (`dpo.pairs.split_pairs`) is by prompt. Every validation pair is measured at the same few timesteps, one in each
 stratum, with the same noise, in every validation of every run of this seed: a difference between two steps is the
 adapter's doing, not the dice's.
 """
 
 from __future__ import annotations
-
-import hashlib
 
 import torch
 from torch import Tensor
@@ -16,25 +14,11 @@ from dpo.adapters import Adapter
 from dpo.cache import Batch, PairData
 from dpo.config import TrainConfig
 from dpo.families import Family
-from dpo.groups import normalise_prompt
 from dpo.losses import preference_loss, reward_metrics
-from dpo.pairs import Pair
 from dpo.scoring import Noised, add_noise, errors, pair_generator, reference_errors
 
 DRAWS = 4  # timesteps per validation pair, one in each quarter of the schedule
 BATCH = 16  # rows are cheap without gradients
-
-
-def split_pairs(pairs: list[Pair], share: float, seed: int) -> tuple[list[Pair], list[Pair]]:
-    """(training, validation): about `share` of the prompts, with all their pairs, are kept out of training."""
-
-    def order(prompt: str) -> bytes:
-        return hashlib.blake2b(f"{seed}:{prompt}".encode()).digest()
-
-    prompts = sorted({normalise_prompt(pair.prompt) for pair in pairs}, key=order)
-    held_out = set(prompts[: round(share * len(prompts))])
-    training = [pair for pair in pairs if normalise_prompt(pair.prompt) not in held_out]
-    return training, [pair for pair in pairs if normalise_prompt(pair.prompt) in held_out]
 
 
 class Validation:

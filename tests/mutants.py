@@ -110,7 +110,7 @@ MUTANTS = [
         "tests/test_trainer.py",
     ),
     Mutant(
-        "the split is by pair, not by prompt", "dpo/validation.py",
+        "the split is by pair, not by prompt", "dpo/pairs.py",
         "held_out = set(prompts[: round(share * len(prompts))])\n    training = [pair for pair in pairs if normalise_prompt(pair.prompt) not in held_out]",
         "held_out = set(prompts[: round(share * len(prompts))])\n    training = pairs[: len(pairs) // 2]",
         "tests/test_trainer.py",

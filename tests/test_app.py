@@ -204,6 +204,8 @@ def test_closing_the_app_stops_the_run_so_that_it_is_kept(studio, capsys):
         run.append(RunEnded(1, "stopped", "kept"))
 
     job = studio.jobs.submit("train", "training a-1", "a-1", train)
+    while job.state == "queued":  # one that never started has nothing to keep
+        time.sleep(0.01)
     finish_jobs(studio, patience=10)
     assert job.finished.is_set() and run.status().state == "stopped"
     assert "Stopping training a-1" in capsys.readouterr().out

@@ -147,7 +147,7 @@ def test_a_family_knows_nothing_of_training(path):
     assert not reaches(all_imports(path), "dpo") - reaches(all_imports(path), "dpo.families") - {"dpo"} - allowed
 
 
-@pytest.mark.parametrize("name", ["losses", "pairs", "events"])
+@pytest.mark.parametrize("name", ["losses", "events"])
 def test_the_pure_parts_import_no_sibling(name):
     assert not reaches(all_imports(ROOT / f"dpo/{name}.py"), "dpo")
 

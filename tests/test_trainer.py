@@ -7,11 +7,10 @@ import torch
 from dpo.cache import encode_pairs
 from dpo.config import TrainConfig
 from dpo.events import CheckpointSaved, Note, RunEnded, RunStarted, StepEnd, ValidationEnd
-from dpo.pairs import Pair
+from dpo.pairs import Pair, split_pairs
 from dpo.runs import RunError, create_run
 from dpo.trainer import TrainingError, pair_index, train
 from dpo.training import execute, keep_reference
-from dpo.validation import split_pairs
 from tests.test_adapters import build_learned
 from tests.test_scoring import build
 from tests.tiny import build_pipeline, make_pairs

@@ -14,6 +14,7 @@ import gradio as gr
 from dpo import StudioError
 from dpo.comparing import CompareError, save_comparisons, start_compare
 from dpo.demo.candidates import demo_prompts
+from dpo.pairs import split_pairs
 from dpo.runs import Run, list_runs
 from ui.images import file_url
 from ui.parts import report_part, results_part, text_part
@@ -231,8 +232,9 @@ def _name(run: Run) -> str:
 
 
 def _prompts_for(run: Run) -> str:
-    """A few prompts to begin with: fresh ones for the demo model, for any other the run's own."""
-    trained = list(dict.fromkeys(pair.prompt for pair in run.pairs))
-    if run.config.model == "demo":
-        return "\n".join(demo_prompts(PROMPTS_OFFERED, DEMO_SEED, exclude=frozenset(trained)))
-    return "\n".join(trained[:PROMPTS_OFFERED])
+    """A few prompts to begin with that the run was not trained on, where there are any."""
+    pairs, config = run.pairs, run.config
+    if config.model == "demo":
+        return "\n".join(demo_prompts(PROMPTS_OFFERED, DEMO_SEED, exclude=frozenset(pair.prompt for pair in pairs)))
+    _, held_out = split_pairs(pairs, config.validation_share, config.seed)
+    return "\n".join(list(dict.fromkeys(pair.prompt for pair in held_out or pairs))[:PROMPTS_OFFERED])

@@ -264,6 +264,7 @@ def export(args) -> None:
         vae=vae, text_encoder=text_encoder, tokenizer=tokenizer, unet=denoiser, scheduler=build_scheduler(),
         safety_checker=None, feature_extractor=None, requires_safety_checker=False,
     )  # fmt: skip
+    vae.register_to_config(_name_or_path="")  # where it was trained is nobody's business
     pipeline.to(dtype=torch.float16)
     pipeline.save_pretrained(args.out)
     pipeline.to(dtype=torch.float32)
