@@ -123,6 +123,7 @@ def compare(page, prompts: list[str], out: Path) -> None:
     count = len(prompts) * len(SHOWN_SEEDS)
     page.wait_for_function(f"document.querySelectorAll('#results .result').length === {count}", timeout=LONGEST_WAIT * 1000)
     page.locator("#save-compare").wait_for()
+    page.locator("#job", has_text="idle").wait_for()
     page.mouse.move(0, 0)
     save(page, out / "compare.png")
     say(f"{count} comparisons")
