@@ -76,9 +76,7 @@ def sample(args) -> None:
     sampler = Sampler(load_pipeline(args.model, "auto"), args.model, args.adapter)
     strength = args.strength if args.adapter else None
     rows = [(prompt, seed) for prompt in args.prompt for seed in args.seed]
-    size = sampler.batch_size(settings)
-    for start in range(0, len(rows), size):
-        batch = rows[start : start + size]
+    for start, batch in sampler.batches(rows, settings):
         for offset, image in enumerate(sampler.sample(batch, settings, strength=strength)):
             prompt, seed = batch[offset]
             path = args.out / f"{start + offset:05d}-{seed}.png"

@@ -8,7 +8,7 @@ in batches of the same rows, so that at strength 0 they agree to the bit.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +19,7 @@ from PIL import Image
 from dpo.adapters import POLICY, load_adapter
 from dpo.metadata.a1111 import format_parameters
 from dpo.metadata.writer import write_png
+from dpo.runs import ADAPTER_FILE
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,12 @@ class Sampler:
     def batch_size(self, settings: SampleSettings) -> int:
         width, height = self.image_size(settings)
         return max(1, min(16, 2**21 // (width * height)))
+
+    def batches(self, rows: list[tuple[str, int]], settings: SampleSettings) -> Iterator[tuple[int, list[tuple[str, int]]]]:
+        """(index of the first row, rows) of each batch that fits in memory."""
+        size = self.batch_size(settings)
+        for start in range(0, len(rows), size):
+            yield start, rows[start : start + size]
 
     def sample(
         self,
@@ -99,7 +106,7 @@ class Sampler:
             "model": Path(self.model).name,
         }
         if strength is not None and self.adapter is not None:
-            settings_line |= {"adapter": self.adapter.parent.parent.name, "adapter_strength": f"{strength:g}"}
+            settings_line |= {"adapter": self._adapter_name(), "adapter_strength": f"{strength:g}"}
         return format_parameters(prompt, settings.negative_prompt, **settings_line, version="Image DPO Studio")
 
     def save(
@@ -107,6 +114,10 @@ class Sampler:
     ) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_png(image, path, self.parameters(prompt, seed, settings, image, strength))
+
+    def _adapter_name(self) -> str:
+        """A run's adapter file has the same name in every run, so the run names it; any other file names itself."""
+        return self.adapter.stem if self.adapter.name != ADAPTER_FILE else self.adapter.parent.parent.name
 
     @contextmanager
     def _at_strength(self, strength: float | None):

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dpo import StudioError
 from dpo.config import ConfigError, TrainConfig
 from dpo.events import Event, Note, RunEnded, StepEnd
 from dpo.jobs import Job, JobRegistry
@@ -91,8 +92,6 @@ def execute(run: Run, cache: Path) -> Iterator[Event]:
             step = event.step
             yield event
     except Exception as error:
-        from dpo import StudioError
-
         if not isinstance(error, StudioError):
             yield RunEnded(step, "failed", f"{type(error).__name__} at step {step}: {error}. What was saved is in {run.path}.")
             raise

@@ -1,3 +1,5 @@
+import shutil
+
 import numpy as np
 import pytest
 import torch
@@ -126,3 +128,13 @@ def test_an_adapter_of_another_architecture_is_refused(tmp_path):
     save_file(tensors, tmp_path / "other.safetensors")
     with pytest.raises(AdapterError, match=r"does not fit|holds no weights"):
         Sampler(build_pipeline(), "tiny", tmp_path / "other.safetensors")
+
+
+def test_a_saved_image_names_the_run_or_file_its_adapter_came_from_and_the_strength(learned, tmp_path):
+    sampler = Sampler(build_pipeline(), "tiny", learned[0])
+    image = sampler.sample(ROWS, SETTINGS, strength=0.5)[0]
+    assert f"Adapter: {tmp_path.name}, Adapter strength: 0.5" in sampler.parameters("a cat", 1, SETTINGS, image, 0.5)
+    assert "Adapter" not in sampler.parameters("a cat", 1, SETTINGS, image)
+    shutil.copy(learned[0], tmp_path / "mine.safetensors")
+    sampler = Sampler(build_pipeline(), "tiny", tmp_path / "mine.safetensors")
+    assert "Adapter: mine, " in sampler.parameters("a cat", 1, SETTINGS, image, 1.0)

@@ -127,7 +127,7 @@ def test_the_list_of_heavy_modules_is_true():
 
 def test_starting_the_app_loads_no_torch():
     program = (
-        "import sys, app, ui, dpo.__main__, dpo.training, dpo.comparing, dpo.demo.candidates\n"
+        "import sys, app, ui, dpo.__main__, dpo.training, dpo.compare, dpo.demo.candidates\n"
         f"print([name for name in {HEAVY!r} if name in sys.modules])"
     )
     environment = {**os.environ, "GRADIO_ANALYTICS_ENABLED": "False"}

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from dpo.__main__ import main
-from dpo.comparing import win_rate_interval
+from dpo.compare import win_rate_interval
 from dpo.config import load_preset
 from dpo.demo import world
 from dpo.demo.candidates import ARCHIVE, SEEDS, demo_prompts, prepare_demo

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import gradio as gr
 
 from dpo import StudioError
-from dpo.comparing import CompareError, save_comparisons, start_compare
+from dpo.compare import CompareError, save_comparisons, start_compare
 from dpo.demo.candidates import demo_prompts
 from dpo.pairs import split_pairs
 from dpo.runs import Run, list_runs

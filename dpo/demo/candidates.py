@@ -60,9 +60,7 @@ def make_candidates(
 
     sampler, settings = Sampler(load_pipeline("demo"), "demo"), SampleSettings()
     rows = [(prompt, 1000 * number + seed) for number, prompt in enumerate(prompts) for seed in range(seeds)]
-    size = sampler.batch_size(settings)
-    for start in range(0, len(rows), size):
-        batch = rows[start : start + size]
+    for start, batch in sampler.batches(rows, settings):
         for offset, ((prompt, seed), image) in enumerate(zip(batch, sampler.sample(batch, settings), strict=True)):
             sampler.save(image, folder / f"{start + offset:05d}-{seed}.png", prompt, seed, settings)
         report(start + len(batch), len(rows))

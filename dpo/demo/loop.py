@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from dpo.comparing import win_rate_interval
+from dpo.compare import win_rate_interval
 from dpo.config import TrainConfig, load_preset
 from dpo.demo.candidates import demo_prompts, make_candidates
 from dpo.demo.measures import MEASURES, read_scene
@@ -119,9 +119,7 @@ def sample_both(run: Run, prompts: list[str], folder: Path) -> None:
 
     sampler, settings = Sampler(load_pipeline("demo"), "demo", run.adapter), SampleSettings()
     rows = [(prompt, seed) for prompt in prompts for seed in JUDGED_SEEDS]
-    size = sampler.batch_size(settings)
-    for start in range(0, len(rows), size):
-        batch = rows[start : start + size]
+    for start, batch in sampler.batches(rows, settings):
         for side, strength in (("base", None), ("adapter", 1.0)):
             for offset, image in enumerate(sampler.sample(batch, settings, strength=strength)):
                 prompt, seed = batch[offset]

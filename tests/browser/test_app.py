@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import pytest
 from PIL import Image
 
-from dpo.comparing import Comparison
+from dpo.compare import Comparison
 from dpo.events import CheckpointSaved, RunEnded, RunStarted, StepEnd
 from dpo.jobs import JobRegistry
 from dpo.pairs import Pair

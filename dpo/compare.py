@@ -74,8 +74,7 @@ def start_compare(
         sampler = Sampler(load_pipeline(model, "auto"), model, Path(adapter))
         rows = [(prompt, seed) for prompt in prompts for seed in seeds]
         job.started = time.monotonic()  # the pace is the sampling's, without the loading
-        for start in range(0, len(rows), sampler.batch_size(settings)):
-            batch = rows[start : start + sampler.batch_size(settings)]
+        for start, batch in sampler.batches(rows, settings):
             images = []
             for side in (None, strength):
                 passes = 2 * start + (side is not None) * len(batch)
