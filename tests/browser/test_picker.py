@@ -190,8 +190,9 @@ def test_picks_waiting_for_another_project_are_not_sent_to_this_one(picking, pro
 
 
 def test_typing_in_a_text_box_picks_nothing(picking, project, groups):
-    picking.locator("#picker").evaluate("() => document.querySelector('.step button, .step .label-wrap').click()")
     box = picking.locator("#folder textarea, #folder input").first
+    box.wait_for(state="hidden")  # the page folds the step as it learns that the folder was scanned
+    picking.locator("#picker").evaluate("() => document.querySelector('.step button, .step .label-wrap').click()")
     box.click()
     box.press_sequentially("12s z")
     box.press("ArrowLeft")
