@@ -23,6 +23,7 @@ from ui.train_form import NO_ADAPTER, Form, create_form, read_config
 from ui.words import estimate_line, log_lines, pairs_line, report_run, run_row
 
 PLOT_HEIGHT = 220
+NO_RUN = "No run yet. Pick at least 4 pairs in Pairs, then press Train."
 
 
 def create_train_tab(studio: Studio, session: gr.State) -> Tab:
@@ -121,7 +122,7 @@ class View(NamedTuple):
 
 
 def _create_view() -> View:
-    empty = text_part("No run yet. Pick at least 4 pairs in Pairs, then press Train.", elem_id="no-run")
+    empty = text_part(NO_RUN, elem_id="no-run")
     with gr.Column(visible=False, elem_id="plots") as plots:
         with gr.Row():
             loss = _plot("Loss")
@@ -155,7 +156,7 @@ def _draw(studio: Studio, session: Session, seen: str) -> tuple:
     """Updates for a View, in its order; all skipped if nothing was added to the run since `seen`."""
     run = chosen_run(studio, session)
     if run is None:
-        updates = {"empty": gr.HTML(visible=True), "plots": gr.Column(visible=False), "seen": ""}
+        updates = {"empty": gr.HTML(text=NO_RUN), "plots": gr.Column(visible=False), "seen": ""}
         return tuple(updates.get(name, gr.skip()) for name in View._fields)
     job = studio.jobs.find("train", run.name)
     has_adapter = run.adapter.exists()
@@ -171,7 +172,7 @@ def _draw(studio: Studio, session: Session, seen: str) -> tuple:
         return gr.LinePlot(frame, x_lim=[0, max(1, status.total_steps)], colors_in_legend=legend)
 
     return View(
-        empty=gr.HTML(visible=False),
+        empty=gr.HTML(text=""),
         report=gr.HTML(report=report.shown()),
         buttons=gr.Row(visible=report.is_live or report.can_resume or has_adapter),
         stop=gr.Button(visible=report.is_live, interactive=report.state != "stopping"),

@@ -134,7 +134,10 @@ def test_starting_twice_is_refused_in_words_and_keeps_what_was_typed(page, url, 
 
 
 def test_too_few_pairs_is_said_beside_the_button(page, url, studio):
-    open_tab(page, url, "Train")
+    page.goto(url)
+    page.locator("#next-reason", has_text="4 more pairs").wait_for()  # the page has been filled in before the tab is opened
+    page.wait_for_timeout(1000)
+    page.get_by_role("tab", name="Train").click()
     page.locator("#no-run", has_text="No run yet").wait_for()
     start_training(page, "none-1")
     page.locator("#train-problem", has_text="at least 4").wait_for()
