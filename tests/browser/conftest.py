@@ -55,6 +55,13 @@ class App:
             self.process.wait()
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A browser test that fails is tried once more, and counted as rerun: what fails twice is no accident of timing."""
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.flaky(reruns=1, reruns_delay=2))
+
+
 def find_chromium() -> str | None:
     """The path of a Chromium or Chrome on this machine, or of the one Playwright installed."""
     found = next((path for name in NAMES if (path := shutil.which(name))), None)
