@@ -303,7 +303,7 @@ def test_every_import_of_the_tests_is_pinned():
     assert "-r ../requirements.txt" in (ROOT / "tests/requirements.txt").read_text()
     imported = packages(third_party(sorted(ROOT.glob("tests/**/*.py"))))
     assert imported <= listed.keys() | pins("requirements.txt").keys()
-    assert listed.keys() <= imported | {"ruff"}
+    assert listed.keys() <= imported | {"ruff", "pytest-rerunfailures"}
 
 
 def test_installed_versions_are_the_pinned_ones():
