@@ -116,7 +116,7 @@ def train(page, steps: int | None, out: Path) -> None:
 def compare(page, prompts: list[str], out: Path) -> None:
     """Compare prompts that training never saw, with the run's adapter, as the tab offers it."""
     page.get_by_role("tab", name="Compare").click()
-    page.wait_for_function("document.querySelector('#adapter input').value")
+    page.wait_for_function("document.querySelector('#adapter input')?.value")
     page.locator("#prompts textarea").fill("\n".join(prompts))
     page.locator("#seeds textarea, #seeds input").first.fill(", ".join(map(str, SHOWN_SEEDS)))
     page.locator("#start-compare").click()

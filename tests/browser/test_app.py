@@ -161,9 +161,9 @@ def test_compare_opens_with_the_finished_runs_adapter(page, url, studio, pairs, 
         page.locator("#download-adapter").click()
     assert download.value.suggested_filename == "done-1.safetensors"
     page.locator("#to-compare").click()
-    page.wait_for_function("document.querySelector('#adapter input').value === 'done-1'")
+    page.wait_for_function("document.querySelector('#adapter input')?.value === 'done-1'")
     open_tab(page, url, "Compare")
-    page.wait_for_function("document.querySelector('#adapter input').value === 'done-1'")
+    page.wait_for_function("document.querySelector('#adapter input')?.value === 'done-1'")
 
 
 def test_a_run_whose_app_died_offers_to_resume(page, url, studio, pairs, slow_training):
