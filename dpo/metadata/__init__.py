@@ -35,16 +35,19 @@ def read_image(path: str | Path) -> ImageRecord:
     try:
         container = read_container(path)
     except MetadataError as error:
-        return ImageRecord(path=str(path), error=str(error))
+        return ImageRecord(path=str(path), reason=error.reason, error=str(error))
     except OSError as error:
         reason = error.strerror or str(error)
-        return ImageRecord(path=str(path), error=f"{path.name}: cannot be read ({reason}). Check the file, or skip it.")
+        sentence = f"{path.name}: cannot be read ({reason}). Check the file, or skip it."
+        return ImageRecord(path=str(path), reason="unreadable", error=sentence)
     generation = _most_trusted(container)
     has_prompt = bool(generation and generation.prompt)
     values = asdict(generation) if generation else {}
     return ImageRecord(**values | {
         "path": str(path),
         "prompt": generation.prompt if has_prompt else None,
+        "certainty": generation.certainty if has_prompt else "",
+        "reason": "" if has_prompt else "no_prompt" if generation else "unknown_metadata" if container.fields else "no_metadata",
         "width": container.width,
         "height": container.height,
         "warnings": container.warnings + values.get("warnings", ()),

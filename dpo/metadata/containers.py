@@ -72,7 +72,9 @@ def read_container(path: Path) -> Container:
                 raise MetadataError(f"{path.name}: not a PNG, JPEG or WebP image (the file {found}). Skip the file.")
         except (EOFError, struct.error):
             size = file.seek(0, 2)
-            raise MetadataError(f"{path.name}: the image is cut short ({size:,} bytes). Copy or save the file again.") from None
+            raise MetadataError(
+                f"{path.name}: the image is cut short ({size:,} bytes). Copy or save the file again.", "damaged"
+            ) from None
     return contents.container(path)
 
 

@@ -6,27 +6,64 @@ import json
 import math
 import re
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from dpo import StudioError
 
+# Why an image cannot be used for picking: code -> what a table calls it. The first three: the file is no readable image.
+REASONS = {
+    "unreadable": "cannot be opened",
+    "not_image": "not an image",
+    "damaged": "cut short or damaged",
+    "no_metadata": "no generation metadata",
+    "unknown_metadata": "metadata of no known generator",
+    "no_prompt": "metadata without a prompt",
+    "alone": "no other image to compare with",
+    "copy": "a copy of another image",
+}
+
+# How sure a prompt is: a program's own field; worked out from a graph; a best guess; given by a person (a text beside the
+# image, a table, the folder's name, typed).
+CERTAINTIES = ("exact", "derived", "guess", "given")
+
 
 class MetadataError(StudioError):
-    """A file that is no readable image. The message is a whole sentence with the file's name and a remedy."""
+    """A file that is no readable image. The message is a whole sentence with the file's name and a remedy; `reason` is one of
+    the first three REASONS."""
+
+    def __init__(self, message: str, reason: str = "not_image") -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class Lora(NamedTuple):
+    """A LoRA that took part, by the name its generator gave it. `strength` is None where it is not written."""
+
+    name: str
+    strength: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Generation:
-    """What one source inside a file says about how the image was made. An empty `prompt` means it says no prompt."""
+    """What one source inside a file says about how the image was made. An empty `prompt` means it says no prompt.
+
+    `alternatives` are other texts that may pass for the prompt (a template, a second encoder's text), surest first.
+    `written_size` is what the metadata claims, (width, height); grids, upscales and thumbnails differ from it.
+    """
 
     prompt: str
     negative_prompt: str = ""
+    alternatives: tuple[str, ...] = ()
     seed: int | None = None
     steps: int | None = None
     sampler: str = ""
     guidance: float | None = None
     model: str = ""
+    loras: tuple[Lora, ...] = ()
+    written_size: tuple[int, int] | None = None
     generator: str
     where: str
+    certainty: str = "exact"
     warnings: tuple[str, ...] = ()
 
 
@@ -34,24 +71,30 @@ class Generation:
 class ImageRecord:
     """One file and what its metadata says.
 
-    `prompt` is None exactly when `error` is a sentence: why this file cannot be used, and what to do. `width` and `height`
-    are pixels as shown (orientation applied), read from the header, never from the metadata's own claim; 0 when unreadable.
-    `generator` is "a1111", "forge", "comfyui", "swarmui", ... or "". `where` names the source, e.g. "PNG parameters".
+    `prompt` is None exactly when `error` is a sentence: why this file cannot be used, and what to do; `reason` is then one
+    of REASONS, else "". `width` and `height` are pixels as shown (orientation applied), read from the header, never from the
+    metadata's own claim (that is `written_size`); 0 when unreadable. `generator` is "a1111", "forge", "comfyui", "swarmui",
+    ... or "". `where` names the source, e.g. "PNG parameters". `certainty` is one of CERTAINTIES, "" without a prompt.
     """
 
     path: str
     prompt: str | None = None
     negative_prompt: str = ""
+    alternatives: tuple[str, ...] = ()
     seed: int | None = None
     steps: int | None = None
     sampler: str = ""
     guidance: float | None = None
     model: str = ""
+    loras: tuple[Lora, ...] = ()
+    written_size: tuple[int, int] | None = None
     generator: str = ""
     width: int = 0
     height: int = 0
     where: str = ""
+    certainty: str = ""
     warnings: tuple[str, ...] = ()
+    reason: str = ""
     error: str | None = None
 
 
