@@ -33,7 +33,8 @@ def read_image(path: str | Path) -> ImageRecord:
     """Read what a file says. Never raises for what is in a file, or for one that cannot be read: `error` then says why."""
     path = Path(path)
     try:
-        container = read_container(path)
+        with open(path, "rb") as file:
+            container = read_container(file, path.name)
     except MetadataError as error:
         return ImageRecord(path=str(path), reason=error.reason, error=str(error))
     except OSError as error:

@@ -13,7 +13,6 @@ from __future__ import annotations
 import struct
 import zlib
 from dataclasses import dataclass
-from pathlib import Path
 from typing import BinaryIO
 from xml.etree import ElementTree
 
@@ -55,27 +54,28 @@ class Container:
     warnings: tuple[str, ...] = ()
 
 
-def read_container(path: Path) -> Container:
-    """Walk a file. Raises MetadataError if it is no whole PNG, JPEG or WebP, OSError if it cannot be opened or read."""
-    with open(path, "rb") as file:
-        start = file.read(12)
-        contents = _Contents()
-        try:
-            if start.startswith(b"\x89PNG\r\n\x1a\n"):
-                _walk_png(file, contents)
-            elif start.startswith(b"\xff\xd8\xff"):
-                _walk_jpeg(file, contents)
-            elif start[:4] == b"RIFF" and start[8:] == b"WEBP":
-                _walk_webp(file, contents)
-            else:
-                found = f"starts with {start[:8]!r}" if start else "is empty"
-                raise MetadataError(f"{path.name}: not a PNG, JPEG or WebP image (the file {found}). Skip the file.")
-        except (EOFError, struct.error):
-            size = file.seek(0, 2)
-            raise MetadataError(
-                f"{path.name}: the image is cut short ({size:,} bytes). Copy or save the file again.", "damaged"
-            ) from None
-    return contents.container(path)
+def read_container(file: BinaryIO, name: str) -> Container:
+    """Walk an open file. Raises MetadataError if it is no whole PNG, JPEG or WebP, OSError if it cannot be read.
+
+    `name` is what messages call the file.
+    """
+    file.seek(0)
+    start = file.read(12)
+    contents = _Contents()
+    try:
+        if start.startswith(b"\x89PNG\r\n\x1a\n"):
+            _walk_png(file, contents)
+        elif start.startswith(b"\xff\xd8\xff"):
+            _walk_jpeg(file, contents)
+        elif start[:4] == b"RIFF" and start[8:] == b"WEBP":
+            _walk_webp(file, contents)
+        else:
+            found = f"starts with {start[:8]!r}" if start else "is empty"
+            raise MetadataError(f"{name}: not a PNG, JPEG or WebP image (the file {found}). Skip the file.")
+    except (EOFError, struct.error):
+        size = file.seek(0, 2)
+        raise MetadataError(f"{name}: the image is cut short ({size:,} bytes). Copy or save the file again.", "damaged") from None
+    return contents.container(name)
 
 
 class _Contents:
@@ -103,9 +103,9 @@ class _Contents:
         if sentence not in self.warnings:
             self.warnings.append(sentence)
 
-    def container(self, path: Path) -> Container:
+    def container(self, name: str) -> Container:
         if 0 in self.size:
-            raise MetadataError(f"{path.name}: a {self.format} file without a picture size. Skip the file.")
+            raise MetadataError(f"{name}: a {self.format} file without a picture size. Skip the file.")
         width, height = reversed(self.size) if self.is_turned else self.size
         return Container(self.format, width, height, tuple(self.fields), tuple(self.warnings))
 

@@ -5,12 +5,14 @@ import random
 import struct
 import time
 import zlib
+from pathlib import Path
 
 import pytest
 from PIL import Image, ImageOps
 
 from dpo.metadata import read_image
-from dpo.metadata.containers import MAX_TEXT, read_container
+from dpo.metadata.containers import MAX_TEXT, Container
+from dpo.metadata.containers import read_container as read_open_container
 from dpo.metadata.records import MetadataError
 from tests.metadata.files import chunk, exif, exif_segment, jpeg, png, text_chunk, user_comment, webp
 
@@ -47,6 +49,11 @@ PLACES = {
     "webp_xmp": (webp((b"XMP ", XMP)), "XMP UserComment"),
     "bare_comment_in_the_first_directory": (jpeg(exif_segment(exif({0x9286: TEXT.encode()}))), "EXIF UserComment"),
 }
+
+
+def read_container(path: Path) -> Container:
+    with open(path, "rb") as file:
+        return read_open_container(file, path.name)
 
 
 @pytest.fixture
