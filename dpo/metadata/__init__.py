@@ -1,76 +1,128 @@
 """What a generated image says about itself: `read_image(path)` -> `ImageRecord`.
 
-    containers.py   file -> texts and picture size (PNG, JPEG, WebP)
-    a1111.py  comfyui.py  swarmui.py  civitai.py
+    containers.py   an open file -> its texts and the picture's size
+    a1111.py  civitai.py  comfyui.py  swarmui.py
                     texts -> `Generation`: one file per format, each with a `parse(fields)` that returns None for "not mine"
+    absence.py      why a file without a prompt has none, and what a person can do
+    stealth.py      texts hidden in pixels: decodes the picture, so only where it is asked for
     records.py      `ImageRecord`, `Generation`, `MetadataError`
     writer.py       the way back: `write_png` with the text of `format_parameters`
 
-To read another generator, write its file and put its `parse` into `PARSERS`. Not here: pixels (stealth metadata), sidecar
-files, AVIF and JPEG XL.
+To read another generator, write its file and put its `parse` into `PARSERS`. Not here: sidecar files and other stand-ins.
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict
+import hashlib
+import os
+from collections.abc import Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 from dpo.metadata import a1111, civitai, comfyui, swarmui
 from dpo.metadata.a1111 import format_parameters
-from dpo.metadata.containers import Container, read_container
-from dpo.metadata.records import Generation, ImageRecord, MetadataError
+from dpo.metadata.absence import explain_absence
+from dpo.metadata.containers import TextField, read_container
+from dpo.metadata.records import Generation, ImageRecord, Lora, MetadataError
 
-__all__ = ["Generation", "ImageRecord", "MetadataError", "format_parameters", "read_image"]
+__all__ = [
+    "Generation", "ImageRecord", "Lora", "MetadataError", "TextField",
+    "content_key", "format_parameters", "read_file", "read_image", "read_texts",
+]  # fmt: skip
 
 # Most trusted first, for files with several sources: a program's own JSON is exact; a text was resolved when the image was
 # made; a graph has to be interpreted.
 PARSERS = (swarmui.parse, civitai.parse, a1111.parse, comfyui.parse)
 
-LOOKED_IN = {"PNG": "its text chunks, EXIF and XMP", "JPEG": "EXIF, XMP and the comment", "WebP": "EXIF and XMP"}
+HEAD = TAIL = 16 << 10  # bytes that tell one file from another, together with its size
 
 
-def read_image(path: str | Path) -> ImageRecord:
-    """Read what a file says. Never raises for what is in a file, or for one that cannot be read: `error` then says why."""
-    path = Path(path)
+def read_image(path: str | Path, stealth: bool = False) -> ImageRecord:
+    """Read what a file says. Never raises for what is in a file, or for one that cannot be read: `error` then says why.
+
+    With `stealth`, a file that tells no prompt otherwise is searched for one hidden in its pixels. It takes a hundred times
+    as long as reading texts.
+    """
+    return read_file(path, stealth)[1]
+
+
+def read_file(path: str | Path, stealth: bool = False) -> tuple[str, ImageRecord]:
+    """(`content_key`, record) of a file that is opened once; the key is "" for one that cannot be read."""
+    path, key = str(path), ""
+    name = os.path.basename(path)
     try:
         with open(path, "rb") as file:
-            container = read_container(file, path.name)
+            key = _digest(file)
+            container = read_container(file, name)
     except MetadataError as error:
-        return ImageRecord(path=str(path), reason=error.reason, error=str(error))
+        return key, ImageRecord(path=path, reason=error.reason, error=str(error))
     except OSError as error:
-        reason = error.strerror or str(error)
-        sentence = f"{path.name}: cannot be read ({reason}). Check the file, or skip it."
-        return ImageRecord(path=str(path), reason="unreadable", error=sentence)
-    generation = _most_trusted(container)
-    has_prompt = bool(generation and generation.prompt)
-    values = asdict(generation) if generation else {}
-    return ImageRecord(**values | {
-        "path": str(path),
-        "prompt": generation.prompt if has_prompt else None,
-        "certainty": generation.certainty if has_prompt else "",
-        "reason": "" if has_prompt else "no_prompt" if generation else "unknown_metadata" if container.fields else "no_metadata",
-        "width": container.width,
-        "height": container.height,
-        "warnings": container.warnings + values.get("warnings", ()),
-        "error": None if has_prompt else _no_prompt(path, container, generation),
-    })  # fmt: skip
+        sentence = f"{name}: cannot be read ({error.strerror or error}). Check the file, or skip it."
+        return key, ImageRecord(path=path, reason="unreadable", error=sentence)
+    generation = _most_trusted(container.fields)
+    if stealth and not (generation and generation.prompt):
+        from dpo.metadata.stealth import read_stealth
+
+        generation = _most_trusted(read_stealth(path)) or generation
+    if not generation:
+        reason, error = explain_absence(name, container, None)
+        return key, ImageRecord(
+            path, width=container.width, height=container.height, warnings=container.warnings, reason=reason, error=error
+        )
+    reason, error = ("", None) if generation.prompt else explain_absence(name, container, generation)
+    return key, ImageRecord(
+        path=path,
+        prompt=generation.prompt or None,
+        negative_prompt=generation.negative_prompt,
+        alternatives=generation.alternatives,
+        seed=generation.seed,
+        steps=generation.steps,
+        sampler=generation.sampler,
+        guidance=generation.guidance,
+        model=generation.model,
+        loras=generation.loras,
+        written_size=generation.written_size,
+        generator=generation.generator,
+        width=container.width,
+        height=container.height,
+        where=generation.where,
+        certainty=generation.certainty if generation.prompt else "",
+        warnings=container.warnings + generation.warnings,
+        reason=reason,
+        error=error,
+    )
 
 
-def _most_trusted(container: Container) -> Generation | None:
+def read_texts(path: str | Path) -> list[TextField]:
+    """Every text in a file, as it is: for a person to look at where no prompt was found. [] for an unreadable file."""
+    try:
+        with open(path, "rb") as file:
+            return list(read_container(file, os.path.basename(path)).fields)
+    except (MetadataError, OSError):
+        return []
+
+
+def content_key(path: str | Path) -> str:
+    """Identify a file by its size, head and tail: 24 hex characters, the same wherever the file lies. Raises OSError."""
+    with open(path, "rb") as file:
+        return _digest(file)
+
+
+def _digest(file: BinaryIO) -> str:
+    size = os.fstat(file.fileno()).st_size
+    digest = hashlib.blake2b(str(size).encode(), digest_size=12)
+    digest.update(file.read(HEAD))
+    file.seek(max(HEAD, size - TAIL))
+    digest.update(file.read(TAIL))
+    return digest.hexdigest()
+
+
+def _most_trusted(fields: Sequence[TextField]) -> Generation | None:
     """The first source with a prompt; or else the first of any."""
     best = None
     for parse in PARSERS:
-        generation = parse(container.fields)
+        generation = parse(fields)
         if generation and generation.prompt:
             return generation
         best = best or generation
     return best
-
-
-def _no_prompt(path: Path, container: Container, generation: Generation | None) -> str:
-    remedy = "Skip the file, or save it again with its metadata."
-    if generation:
-        return f"{path.name}: its metadata ({generation.where}) has no prompt. {remedy}"
-    found = ", ".join(field.where for field in container.fields[:5])
-    unknown = f"; found only {found}, of no known generator" if found else ""
-    return f"{path.name}: no generation metadata (looked in {LOOKED_IN[container.format]}{unknown}). {remedy}"

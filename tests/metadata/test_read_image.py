@@ -48,22 +48,23 @@ def test_the_most_trusted_source_with_a_prompt_counts(read, texts, prompt):
 
 
 def test_file_without_metadata_says_where_was_looked_and_what_to_do(read):
-    remedy = "Skip the file, or save it again with its metadata."
+    remedy = "Put the prompt into cat_0012.txt beside it, type it in the Pairs tab, or save the image again with its metadata."
     assert read(webp(), "cat_0012.webp").error == f"cat_0012.webp: no generation metadata (looked in EXIF and XMP). {remedy}"
     assert "(looked in EXIF, XMP and the comment)" in read(jpeg(), "a.jpg").error
     assert "(looked in its text chunks, EXIF and XMP)" in read(png(), "a.png").error
 
 
 def test_file_with_foreign_texts_names_them(read):
-    error = read(png(text_chunk("Comment", "Created with GIMP")), "a.png").error
-    assert "found only PNG Comment, of no known generator" in error
+    record = read(png(text_chunk("Comment", "ready for print")), "a.png")
+    assert "found only PNG Comment, of no known generator" in record.error
+    assert record.reason == "unknown_metadata"
 
 
 def test_metadata_with_an_empty_prompt_says_so_and_keeps_the_rest(read):
     record = read(jpeg(exif_segment(user_comment("Steps: 20, Sampler: x, Seed: 5"))), "a.jpg")
     assert record.prompt is None
     assert record.seed == 5
-    assert record.error.startswith("a.jpg: its metadata (EXIF UserComment) has no prompt.")
+    assert record.error.startswith("a.jpg: its a1111 metadata (EXIF UserComment) has no prompt.")
 
 
 def test_record_holds_the_path_as_it_was_given(tmp_path):
