@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
+from collections import Counter
 from dataclasses import asdict, fields
 from pathlib import Path
 
@@ -12,17 +14,25 @@ from dpo import StudioError
 from dpo.config import TrainConfig, load_preset, preset_names
 from dpo.project import DEFAULT_PROJECT
 
+# What `scan --json` says of a file, in this order: fields of an ImageRecord.
+ROW = ("path", "prompt", "negative_prompt", "generator", "seed", "width", "height", "error", "reason", "certainty")
+
 
 def main(arguments: list[str] | None = None) -> int:
     """Returns the exit status: 0, or 2 for a mistake a person can mend, which is said in one sentence on stderr."""
     args = _parser().parse_args(arguments)
     try:
-        return args.command(args) or 0
+        status = args.command(args) or 0
+        sys.stdout.flush()
+        return status
     except StudioError as error:
         print(error, file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130
+    except BrokenPipeError:  # whoever read the output has enough, as `| head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is still to be written has nowhere to go
+        return 141
 
 
 def scan(args) -> None:
@@ -30,17 +40,20 @@ def scan(args) -> None:
     from dpo.library import list_images, resolve_folder
     from dpo.metadata import read_image
 
-    total = readable = 0
+    # JSON is UTF-8. A name or prompt may hold what UTF-8 cannot; a backslash escape of it is what JSON has for that.
+    sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")
+    counts: Counter[tuple[str, str]] = Counter()
     for path, _ in list_images(resolve_folder(args.folder)):
-        image = read_image(path)
-        total, readable = total + 1, readable + (image.error is None)
+        image = read_image(path, stealth=args.stealth)
+        counts[image.generator, image.reason] += 1
         if args.json:
-            names = ("path", "prompt", "negative_prompt", "generator", "seed", "width", "height", "error")
-            print(json.dumps({name: getattr(image, name) for name in names}, ensure_ascii=False))
-        elif image.error:
+            print(json.dumps({name: getattr(image, name) for name in ROW}, ensure_ascii=False, allow_nan=False))
+        elif image.error and not args.stats:
             print(image.error)
-    if not args.json:
-        print(f"{total} images, {readable} with a prompt.")
+    if args.stats:
+        print(_table(counts))
+    elif not args.json:
+        print(f"{counts.total()} images, {sum(count for (_, reason), count in counts.items() if not reason)} with a prompt.")
 
 
 def train(args) -> int:
@@ -100,6 +113,19 @@ def demo(args) -> None:
         )
 
 
+def _table(counts: Counter[tuple[str, str]]) -> str:
+    """Lines by generator and reason, most files first."""
+    from dpo.metadata.records import REASONS
+
+    total = counts.total()
+    rows = [("generator", "found", "files", "share")]
+    for (generator, reason), count in counts.most_common():
+        rows.append((generator or "none", REASONS[reason] if reason else "a prompt", f"{count:,}", f"{count / total:.1%}"))
+    rows.append(("all", "", f"{total:,}", "100.0%" if total else ""))
+    widths = [max(len(row[column]) for row in rows) for column in range(4)]
+    return "\n".join(f"{a:<{widths[0]}}  {b:<{widths[1]}}  {c:>{widths[2]}}  {d:>{widths[3]}}" for a, b, c, d in rows)
+
+
 def _told(events):
     from dpo.events import Note, StepEnd, ValidationEnd
 
@@ -119,7 +145,12 @@ def _parser() -> argparse.ArgumentParser:
 
     command = commands.add_parser("scan", help=scan.__doc__)
     command.add_argument("folder", type=Path)
-    command.add_argument("--json", action="store_true", help="one JSON object per file")
+    output = command.add_mutually_exclusive_group()
+    output.add_argument("--json", action="store_true", help="one JSON object per file")
+    output.add_argument(
+        "--stats", action="store_true", help="a table of how many files of which generator have a prompt, or why not"
+    )
+    command.add_argument("--stealth", action="store_true", help="also look for texts hidden in pixels: slow")
     command.set_defaults(command=scan)
 
     command = commands.add_parser("train", help=train.__doc__)

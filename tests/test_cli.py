@@ -1,15 +1,20 @@
 """`python -m dpo ...`: what the tabs do, headless. The demo command is tested in test_demo."""
 
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 from PIL import Image
 
+import dpo.metadata
 from dpo.__main__ import main
 from dpo.metadata import format_parameters, read_image
+from dpo.metadata.records import REASONS
 from dpo.metadata.writer import write_png
 from dpo.project import open_project
+from tests.metadata.files import png, text_chunk
 from tests.tiny import build_pipeline
 
 
@@ -43,6 +48,67 @@ def test_scan_prints_one_object_per_file_readable_or_not(folder, capsys):
 
     assert main(["scan", str(folder)]) == 0
     assert "9 images, 8 with a prompt." in capsys.readouterr().out
+
+
+def test_the_first_keys_of_a_row_are_those_that_scripts_rely_on(folder, capsys):
+    assert main(["scan", str(folder), "--json"]) == 0
+    promised = ["path", "prompt", "negative_prompt", "generator", "seed", "width", "height", "error"]
+    for line in capsys.readouterr().out.splitlines():
+        row = json.loads(line, parse_constant=pytest.fail)  # called for NaN and Infinity, which are no JSON
+        assert list(row)[:8] == promised
+        assert (row["error"] is None) == (row["prompt"] is not None)
+        assert (row["reason"] in REASONS) == (row["prompt"] is None)
+
+
+def test_rows_are_printed_while_the_folder_is_read(folder, capsys, monkeypatch):
+    printed = []
+    real = dpo.metadata.read_image
+    monkeypatch.setattr("dpo.metadata.read_image", lambda path, **options: printed.append(capsys.readouterr().out) or real(path))
+    main(["scan", str(folder), "--json"])
+    assert printed[0] == "" and all(text.count("\n") == 1 for text in printed[1:])
+
+
+def test_halves_of_surrogate_pairs_in_metadata_are_valid_json_in_valid_utf8(tmp_path):
+    graph = {"1": {"class_type": "CLIPTextEncode", "inputs": {"text": "café \ud83d \U0001f431"}}}  # json.dumps escapes the half
+    (tmp_path / "half.png").write_bytes(png(text_chunk("prompt", json.dumps(graph))))
+    output = subprocess.run(
+        [sys.executable, "-m", "dpo", "scan", str(tmp_path), "--json"], capture_output=True, check=True
+    ).stdout
+    assert "café" in output.decode("utf-8")
+    assert json.loads(output)["prompt"] == "café \ud83d \U0001f431"
+
+
+def test_the_table_counts_files_by_generator_and_by_what_was_found(folder, capsys):
+    (folder / "silent.png").write_bytes(png())
+    assert main(["scan", str(folder), "--stats"]) == 0
+    rows = [line.split("  ") for line in capsys.readouterr().out.splitlines()]
+    cells = [[cell.strip() for cell in row if cell.strip()] for row in rows]
+    assert cells[0] == ["generator", "found", "files", "share"]
+    assert cells[1] == ["a1111", "a prompt", "8", "80.0%"]
+    assert sorted(cells[2:4]) == [
+        ["none", "cut short or damaged", "1", "10.0%"],
+        ["none", "no generation metadata", "1", "10.0%"],
+    ]
+    assert cells[4] == ["all", "10", "100.0%"]
+
+
+def test_stealth_texts_are_read_only_where_asked_for(folder, capsys, monkeypatch):
+    asked = []
+    real = dpo.metadata.read_image
+    monkeypatch.setattr("dpo.metadata.read_image", lambda path, stealth: asked.append(stealth) or real(path))
+    main(["scan", str(folder), "--stats"])
+    main(["scan", str(folder), "--stats", "--stealth"])
+    assert asked == [False] * 9 + [True] * 9
+
+
+def test_a_reader_that_stops_early_ends_the_scan_without_a_traceback(folder):
+    for number in range(300):  # more rows than a pipe holds
+        (folder / f"{number:0200}.png").write_bytes(b"")
+    command = [sys.executable, "-m", "dpo", "scan", str(folder), "--json"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdout.readline()
+        process.stdout.close()
+        assert (process.stderr.read(), process.wait()) == (b"", 141)
 
 
 def test_a_folder_that_is_not_there_is_one_sentence_and_status_2(tmp_path, capsys):
