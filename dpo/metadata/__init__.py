@@ -1,7 +1,7 @@
 """What a generated image says about itself: `read_image(path)` -> `ImageRecord`.
 
     containers.py   an open file -> its texts and the picture's size
-    a1111.py  civitai.py  comfyui.py  swarmui.py
+    a1111.py  civitai.py  comfyui.py  drawthings.py  fooocus.py  invokeai.py  novelai.py  plainjson.py  swarmui.py
                     texts -> `Generation`: one file per format, each with a `parse(fields)` that returns None for "not mine"
     absence.py      why a file without a prompt has none, and what a person can do
     stealth.py      texts hidden in pixels: decodes the picture, so only where it is asked for
@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO
 
-from dpo.metadata import a1111, civitai, comfyui, swarmui
+from dpo.metadata import a1111, civitai, comfyui, drawthings, fooocus, invokeai, novelai, plainjson, swarmui
 from dpo.metadata.a1111 import format_parameters
 from dpo.metadata.absence import explain_absence
 from dpo.metadata.containers import TextField, read_container
@@ -32,7 +32,10 @@ __all__ = [
 
 # Most trusted first, for files with several sources: a program's own JSON is exact; a text was resolved when the image was
 # made; a graph has to be interpreted.
-PARSERS = (swarmui.parse, civitai.parse, a1111.parse, comfyui.parse)
+PARSERS = (
+    swarmui.parse, invokeai.parse, novelai.parse, civitai.parse, fooocus.parse, drawthings.parse, plainjson.parse,
+    a1111.parse, comfyui.parse,
+)  # fmt: skip
 
 HEAD = TAIL = 16 << 10  # bytes that tell one file from another, together with its size
 

@@ -1,4 +1,5 @@
-"""The text of AUTOMATIC1111 and its relatives: Forge, reForge, SD.Next, stable-diffusion.cpp, Civitai, ComfyUI savers, us.
+"""The text of AUTOMATIC1111 and its relatives: Forge, reForge, SD.Next, stable-diffusion.cpp, AI Horde, Civitai, ComfyUI savers,
+us.
 
     a cat on a sofa,                                    prompt: any number of lines, perhaps none
     in the rain
@@ -7,7 +8,8 @@
     Steps: 20, Sampler: Euler a, CFG scale: 7, Seed: 1, Size: 512x512, Lora hashes: "a: 1, b: 2"
 
 As in the reference (reForge `modules/infotext_utils.py`), the last line is settings if it holds three `key: value` pairs
-or more, and belongs to the prompt otherwise. Values with a comma are JSON; keys come in any order and any case.
+or more, and belongs to the prompt otherwise; here, one of the pairs has to be known as well. Values with a comma are JSON; keys
+come in any order and any case.
 """
 
 from __future__ import annotations
@@ -16,51 +18,76 @@ import json
 import re
 from collections.abc import Sequence
 
+from dpo.metadata.civitai import name_resources
 from dpo.metadata.containers import TextField
-from dpo.metadata.records import Generation, to_float, to_int
+from dpo.metadata.records import Generation, Lora, parse_json, to_float, to_int, to_size
 
 NEGATIVE = "Negative prompt:"
 KEY = re.compile(r"\s*(\w[\w \-/]*):\s*")  # the key of a pair
 PLAIN_VALUE = re.compile(r"[^,]*")
 JSON_OBJECT = re.compile(r'\s*\{\s*"')
+JOINED = re.compile(r"[,.\s]+(?=Steps: \d+, ?[A-Z][\w ]+: )")  # where settings begin in a text of one line
+TEMPLATE = re.compile(r"(?:Negative )?Template:", re.IGNORECASE)
+LORA_TAG = re.compile(r"<(?:lora|lyco|lycoris|locon|hypernet):([^<>:]+)(?::([-+\d.]+))?[^<>]*>")
 FIELDS = ("parameters", "UserComment", "ImageDescription", "comment")  # in order of trust
-KNOWN_KEYS = {"steps", "sampler", "seed", "cfg scale"}  # cameras write "key: value" into UserComment, too
+# Cameras write "key: value" into UserComment, too.
+KNOWN_KEYS = {"steps", "sampler", "seed", "cfg scale", "model", "model hash", "schedule type"}
+SIGNS = ("teps:", "eed:", "ampler:", "egative prompt:")  # a text without any needs no closer look
 SETTING_NAMES = {"guidance": "CFG scale", "size": "Size"}
 
 
 def parse(fields: Sequence[TextField]) -> Generation | None:
     """The first text with settings among the fields, or else a PNG `parameters` that is only a prompt."""
-    candidates = [field for name in FIELDS for field in fields if field.name == name]
-    for field in candidates:
-        prompt, negative_prompt, settings = split_parameters(field.text)
-        if KNOWN_KEYS & settings.keys() or (field.name == "parameters" and not JSON_OBJECT.match(field.text)):
-            return Generation(
-                prompt="" if prompt == "unknown" else prompt,  # what "Save Image w/Metadata" writes when it found none
-                negative_prompt=negative_prompt,
-                seed=to_int(settings.get("seed")),
-                steps=to_int(settings.get("steps")),
-                sampler=settings.get("sampler", ""),
-                guidance=to_float(settings.get("cfg scale")),
-                model=settings.get("model", ""),
-                generator=_generator(settings),
-                where=field.where,
-            )
+    for name in FIELDS:
+        for field in fields:
+            if field.name == name and any(map(field.text.__contains__, SIGNS)) and (generation := _read(field, fields)):
+                return generation
+    for field in fields:
+        if field.name == "parameters" and not JSON_OBJECT.match(field.text):
+            return _read(field, fields, without_settings=True)
     return None
+
+
+def _read(field: TextField, fields: Sequence[TextField], without_settings: bool = False) -> Generation | None:
+    prompt, negative_prompt, settings = split_parameters(field.text)
+    if not settings and not without_settings and not (negative_prompt and not JSON_OBJECT.match(field.text)):
+        return None
+    prompt = "" if prompt == "unknown" else prompt  # what "Save Image w/Metadata" writes when it found none
+    negative_prompt, template = _split_template(negative_prompt)
+    template = settings.get("template", template)
+    resources = parse_json(settings.get("civitai resources", ""))
+    checkpoints = name_resources(resources, "checkpoint")
+    return Generation(
+        prompt=prompt,
+        negative_prompt=negative_prompt,
+        alternatives=(template,) if prompt and template not in ("", prompt) else (),
+        seed=to_int(settings.get("seed")),
+        steps=to_int(settings.get("steps")),
+        sampler=settings.get("sampler", ""),
+        guidance=to_float(settings.get("cfg scale")),
+        model=settings.get("model") or (checkpoints[0].name if checkpoints else ""),
+        loras=_loras(prompt, settings, resources),
+        written_size=to_size(settings.get("size")),
+        generator=_generator(settings, fields),
+        where=field.where,
+    )
 
 
 def split_parameters(text: str) -> tuple[str, str, dict[str, str]]:
     """Split a parameters text into prompt, negative prompt and settings (keys in lower case, the first of each counts)."""
-    text = text.replace("\r\n", "\n").strip()
-    if "\n" not in text and NEGATIVE in text:  # some sites join the lines: part them again
-        text = re.sub(rf"[,\s]*({NEGATIVE}|\bSteps: )", r"\n\1", text)
+    text = text.replace("\r\n", "\n").strip().rstrip("\0")
+    if "\n" not in text:  # some sites join the lines: part them again
+        text = JOINED.sub("\n", text, count=1)
+        text = re.sub(rf"[,\s]*{NEGATIVE}", f"\n{NEGATIVE}", text, count=1) if NEGATIVE in text else text
     lines = text.split("\n")
     settings: dict[str, str] = {}
     for index in _settings_candidates(lines):
         pairs = _read_pairs(lines[index])
-        if len(pairs) >= 3:
-            settings = {}
+        if len(pairs) >= 3 and any(key.lower() in KNOWN_KEYS for key, _ in pairs):
             for key, value in pairs:
                 settings.setdefault(key.lower(), value)
+            if template := "\n".join(lines[index + 1 :]):
+                settings.setdefault("template", _split_template("\n" + template)[1])
             lines = lines[:index]
             break
     negative_at = next((i for i, line in enumerate(lines) if line.strip().startswith(NEGATIVE)), len(lines))
@@ -117,8 +144,33 @@ def _read_value(line: str, start: int) -> tuple[str, int]:
     return match[0].strip(), match.end()
 
 
-def _generator(settings: dict[str, str]) -> str:
-    """Which program wrote these settings, by its version's name."""
+def _split_template(text: str) -> tuple[str, str]:
+    """(what stands before, the template): what a dynamic prompt was made from, in lines behind the negative prompt or the
+    settings. A negative prompt's template is left out."""
+    before, template = [], []
+    target = before
+    for line in text.split("\n"):
+        if match := TEMPLATE.match(line):
+            target = [] if match[0].lower().startswith("negative") else template
+            line = line[match.end() :]
+        target.append(line)
+    return "\n".join(before).strip(), "\n".join(template).strip()
+
+
+def _loras(prompt: str, settings: dict[str, str], resources: object) -> tuple[Lora, ...]:
+    """The tags in the prompt; what `Lora hashes` and ComfyUI's savers name besides; Civitai's resources."""
+    found = {name.strip(): to_float(strength) for name, strength in LORA_TAG.findall(prompt)}
+    for pair in settings.get("lora hashes", "").split(","):
+        if name := pair.partition(":")[0].strip():
+            found.setdefault(name, None)
+    for key, value in settings.items():
+        if re.fullmatch(r"lora_\d+ model name", key) and value:
+            found.setdefault(value, to_float(settings.get(key.replace("model name", "strength model"))))
+    return tuple(Lora(*item) for item in found.items()) or name_resources(resources, "lora")
+
+
+def _generator(settings: dict[str, str], fields: Sequence[TextField]) -> str:
+    """Which program wrote these settings, by its version's name, or by the file's `Software`."""
     version = settings.get("version", "").lower()
     if settings.get("app") == "SD.Next":
         return "sdnext"
@@ -128,8 +180,12 @@ def _generator(settings: dict[str, str]) -> str:
         return "comfyui"
     if "civitai resources" in settings or "civitai metadata" in settings:
         return "civitai"
-    if version.startswith("f1."):
+    if re.match(r"f\d[\d.]*-v", version):
+        return "easyreforge"
+    if re.match(r"f1\.|f[\d.]+v\d+-v", version):
         return "reforge"
     if re.match(r"f\d|classic|neo", version):
         return "forge"
+    if any("AI Horde" in field.text for field in fields if field.name == "Software"):
+        return "aihorde"
     return "a1111"

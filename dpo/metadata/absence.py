@@ -34,7 +34,8 @@ NO_GENERATOR = (
 
 def explain_absence(name: str, container: Container, generation: Generation | None) -> tuple[str, str]:
     """(code of REASONS, sentence) for the file `name`, whose metadata is `generation`, without a prompt, or unknown."""
-    remedy = f"Put the prompt into {PurePath(name).stem}.txt beside it, type it in the Pairs tab, or save the image again with its metadata."
+    beside = f"{PurePath(name).stem}.txt"
+    remedy = f"Put the prompt into {beside} beside it, type it in the Pairs tab, or save the image again with its metadata."
     if found := _recognise(container.fields, WITHOUT_PROMPT):
         return "no_prompt", f"{name}: has {found}. {remedy}"
     if generation:

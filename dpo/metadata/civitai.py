@@ -9,25 +9,38 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from dpo.metadata.containers import TextField
-from dpo.metadata.records import Generation, parse_json, to_float, to_int
+from dpo.metadata.records import Generation, Lora, find_objects, parse_json, to_float, to_int, to_size, to_text
+
+FIELDS = ("UserComment", "prompt", "comment")
 
 
 def parse(fields: Sequence[TextField]) -> Generation | None:
-    for field in fields:
-        if field.name != "UserComment" or "extraMetadata" not in field.text:
-            continue
-        data = parse_json(field.text)
-        extra = data.get("extraMetadata") if isinstance(data, dict) else None
+    for data, field in find_objects(fields, FIELDS, "extraMetadata"):
+        extra = data.get("extraMetadata")
         extra = parse_json(extra) if isinstance(extra, str) else extra
         if isinstance(extra, dict):
             return Generation(
-                prompt=str(extra.get("prompt") or "").strip(),
-                negative_prompt=str(extra.get("negativePrompt") or "").strip(),
+                prompt=to_text(extra.get("prompt")),
+                negative_prompt=to_text(extra.get("negativePrompt")),
                 seed=to_int(extra.get("seed")),
                 steps=to_int(extra.get("steps")),
-                sampler=str(extra.get("sampler") or ""),
+                sampler=to_text(extra.get("sampler")),
                 guidance=to_float(extra.get("cfgScale")),
+                model=next(iter(name_resources(extra.get("resources"), "checkpoint")), Lora("")).name,
+                loras=name_resources(extra.get("resources"), "lora"),
+                written_size=to_size((extra.get("width"), extra.get("height"))),
                 generator="civitai",
                 where=field.where,
             )
     return None
+
+
+def name_resources(resources: object, kind: str) -> tuple[Lora, ...]:
+    """Civitai's list of what took part, those of one kind ("checkpoint", "lora"): by name, or else by version number."""
+    found = []
+    for resource in resources if isinstance(resources, list) else ():
+        if isinstance(resource, dict) and str(resource.get("type", "")).lower() == kind:
+            names = (to_text(resource.get("modelName")), to_text(resource.get("modelVersionName")))
+            name = " ".join(filter(None, names)) or f"civitai:{resource.get('modelVersionId')}"
+            found.append(Lora(name, to_float(resource.get("weight", resource.get("strength")))))
+    return tuple(found)

@@ -5,10 +5,14 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from dpo import StudioError
+
+if TYPE_CHECKING:
+    from dpo.metadata.containers import TextField
 
 # Why an image cannot be used for picking: code -> what a table calls it. The first three: the file is no readable image.
 REASONS = {
@@ -123,3 +127,37 @@ def to_float(value: object) -> float | None:
     except (ValueError, OverflowError):
         return None
     return number if math.isfinite(number) else None
+
+
+def to_text(value: object) -> str:
+    """A text without the blanks around it; "" for None and whatever else is no text."""
+    return value.strip() if isinstance(value, str) else ""
+
+
+def to_size(value: object) -> tuple[int, int] | None:
+    """(width, height) as generators write it ("512x768", "(512, 768)", "512 × 768", [512, 768]), or None."""
+    match = re.fullmatch(r"\D{0,2}(\d{1,6}) {0,2}[x×,*|] {0,2}(\d{1,6})\D{0,2}", str(value).strip())
+    return (int(match[1]), int(match[2])) if match else None
+
+
+def to_loras(pairs: object) -> tuple[Lora, ...]:
+    """The LoRAs of (name, strength) pairs, or of names alone, out of whatever a generator's list of them held."""
+    found = []
+    for pair in pairs if isinstance(pairs, list | tuple) else ():
+        name, strength = (*pair, None)[:2] if isinstance(pair, list | tuple) and pair else (pair, None)
+        if name := to_text(name):
+            found.append(Lora(name, to_float(strength)))
+    return tuple(dict.fromkeys(found))
+
+
+def find_objects(fields: Sequence[TextField], names: Sequence[str], *signs: str) -> Iterator[tuple[dict, TextField]]:
+    """The JSON objects in the fields of these names, in their order, and the fields they stand in.
+
+    A text is only parsed if it has one of the `signs`, which makes asking for a rare format cheap.
+    """
+    for name in names:
+        for field in fields:
+            if field.name == name and any(sign in field.text for sign in signs):
+                data = parse_json(field.text.rstrip("\0"))
+                if isinstance(data, dict):
+                    yield data, field
