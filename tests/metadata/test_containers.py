@@ -157,7 +157,7 @@ def test_picture_cut_short_is_an_error_even_when_its_prompt_is_whole(read):
 
 
 def test_empty_file_says_that_it_is_empty(read):
-    assert read(b"").error == "image.bin: not a PNG, JPEG or WebP image (the file is empty). Skip the file."
+    assert read(b"").error == "image.bin: not a PNG, JPEG, WebP, AVIF, HEIF, JPEG XL or GIF image (the file is empty). Skip the file."
 
 
 def test_text_file_is_no_image(read):
