@@ -65,7 +65,7 @@ def _read(field: TextField, fields: Sequence[TextField], without_settings: bool 
         steps=to_int(settings.get("steps")),
         sampler=settings.get("sampler", ""),
         guidance=to_float(settings.get("cfg scale")),
-        model=settings.get("model") or (checkpoints[0].name if checkpoints else ""),
+        model=settings.get("model") or settings.get("unet") or (checkpoints[0].name if checkpoints else ""),
         loras=_loras(prompt, settings, resources),
         written_size=to_size(settings.get("size")),
         generator=_generator(settings, fields),
@@ -163,6 +163,10 @@ def _loras(prompt: str, settings: dict[str, str], resources: object) -> tuple[Lo
     for pair in settings.get("lora hashes", "").split(","):
         if name := pair.partition(":")[0].strip():
             found.setdefault(name, None)
+    hashes = parse_json(settings.get("hashes", ""))
+    for key in hashes if isinstance(hashes, dict) else ():
+        if key.lower().startswith("lora:"):
+            found.setdefault(key[len("lora:") :], None)
     for key, value in settings.items():
         if re.fullmatch(r"lora_\d+ model name", key) and value:
             found.setdefault(value, to_float(settings.get(key.replace("model name", "strength model"))))

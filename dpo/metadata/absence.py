@@ -15,10 +15,7 @@ PLACES = {"PNG": PNG_PLACES, "JPEG": "EXIF, XMP and the comment", "GIF": "its co
 # generators that store no prompt; then those of programs that generate nothing.
 WITHOUT_PROMPT = (
     ("Comment", r'\{.*"req_type"', "NovelAI's director tools, which store no prompt"),
-    ("C2PA", r"(?i)openai|chatgpt|dall", "C2PA content credentials of OpenAI's tools, which store no prompt"),
-    ("C2PA", r"(?i)google|gemini|imagen", "C2PA content credentials of Google's tools, which store no prompt"),
-    ("C2PA", r"(?i)adobe|firefly", "C2PA content credentials of Adobe's tools, which store no prompt"),
-    ("C2PA", r"", "C2PA content credentials, which hold no prompt"),
+    ("C2PA", r"", "content credentials (C2PA, as the tools of OpenAI, Google and Adobe write them), which hold no prompt"),
     ("UserComment", r"aigc_info", "the mark of Dreamina or CapCut, which store no prompt"),
     ("AIGC", r"", "a mark that it was made by a machine, without a prompt"),
     ("DigitalSourceType", r"(?i)algorithmicmedia", "a mark that it was made by a machine, without a prompt"),

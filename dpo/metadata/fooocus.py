@@ -17,7 +17,7 @@ from dpo.metadata.records import Generation, Lora, find_objects, to_float, to_in
 PLACES = ("parameters", "UserComment", "Comment", "comment")
 SIGNS = ('"base_model', '"Base Model', '"full_prompt"', '"Full Prompt"', "RuinedFooocus", "Fooocus")
 OWN_KEYS = {"full_prompt", "full_negative_prompt", "metadata_scheme", "real_prompt", "adm_guidance", "prompt_expansion"}
-A1111_SCHEME = re.compile(r"\bVersion: Fooocus")
+A1111_SCHEME = ", Version: Fooocus"
 
 
 def parse(fields: Sequence[TextField]) -> Generation | None:
@@ -28,7 +28,7 @@ def parse(fields: Sequence[TextField]) -> Generation | None:
         if OWN_KEYS & values.keys() or "fooocus" in f"{values.get('version')} {values.get('software')}".lower():
             return _read(values, field.where)
     for field in fields:
-        if field.name in PLACES and A1111_SCHEME.search(field.text):
+        if field.name in PLACES and A1111_SCHEME in field.text:
             return _read_a1111(field)
     return None
 
