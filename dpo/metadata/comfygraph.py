@@ -1,8 +1,7 @@
 """Loading ComfyUI's graphs, in all their places, as one simple shape.
 
 ComfyUI stores a graph twice: as `prompt`, what was run (node id -> class_type and inputs), and as `workflow`, what was on the
-canvas (nodes, links and unnamed widget values). Savers put them into PNG chunks, into EXIF tags as "prompt:{...}", or
-both into one JSON object.
+canvas (`comfycanvas`). Savers put them into PNG chunks, into EXIF tags as "prompt:{...}", into XMP, or both into one JSON object.
 """
 
 from __future__ import annotations
@@ -24,95 +23,123 @@ class Node(NamedTuple):
 
 Graph = dict[str, Node]
 
-# The widgets of a canvas node have an order but no names. These are read; "" = not of interest.
-WIDGETS = {
-    "KSampler": ("seed", "", "steps", "cfg", "sampler_name"),
-    "KSamplerAdvanced": ("", "noise_seed", "", "steps", "cfg", "sampler_name"),
-    "SamplerCustom": ("", "noise_seed", "", "cfg"),
-    "KSamplerSelect": ("sampler_name",),
-    "BasicScheduler": ("", "steps"),
-    "RandomNoise": ("noise_seed",),
-    "CFGGuider": ("cfg",),
-    "CheckpointLoaderSimple": ("ckpt_name",),
-    "UNETLoader": ("unet_name",),
-}
-COMMENT = re.compile(r"/\*.*?\*/|//[^\n]*", re.DOTALL)
-MUTED, BYPASSED = 2, 4
 MAX_INPUTS = 20_000  # of all nodes; a graph of 500 nodes has about 5,000
+LABEL = re.compile(r"\s*(prompt|workflow)\s*:\s*(?=\{)", re.IGNORECASE)
+ENVELOPES = ("prompt", "workflow", "extra_pnginfo", "extra_data", "output")
+MAX_HOPS = 100  # from a wire over reroutes and switches to what feeds it
+VALUES = ("value", "seed", "noise_seed", "int", "float", "number", "Number", "Value")  # of nodes that hold one value
+SWITCH = re.compile(r"switch|selector|if ?else|conditionalbranch|\bselect\b", re.IGNORECASE)
+SELECTORS = ("select", "Input", "input", "index", "switch", "boolean", "boolean_value", "condition", "cond", "choice", "value")
+BRANCHES = {True: ("on_true", "tt_value", "true_value", "if_true"), False: ("on_false", "ff_value", "false_value", "if_false")}
 
 
 def load_graphs(fields: Sequence[TextField]) -> Iterator[tuple[Graph, str]]:
-    """Every graph in the fields and where it was, those that were run before those on the canvas."""
-    found = []
-    for field in fields:
-        name, text = field.name.lower(), field.text
-        if match := re.match(r"\s*(prompt|workflow)\s*:\s*(?=\{)", text, re.IGNORECASE):
-            name, text = match[1].lower(), text[match.end() :]
-        data = parse_json(text.rstrip("\0"))
-        if not isinstance(data, dict):
-            continue
-        for part in ("prompt", "workflow"):
-            value = data.get(part)
-            value = parse_json(value) if isinstance(value, str) else value
-            if isinstance(value, dict) and not isinstance(value.get("class_type"), str):
-                found.append((part, value, field.where))
-        found.append((name, data, field.where))
-    for _, data, where in sorted(found, key=lambda item: item[0] == "workflow"):
-        graph = _load(data)
-        if graph and sum(len(node.inputs) for node in graph.values()) <= MAX_INPUTS:
+    """Every graph in the fields and where it was: those that were run before those on the canvas.
+
+    Parsing is most of the work, so a field that is named `workflow` is parsed only when nothing before it was enough.
+    """
+    from dpo.metadata.comfycanvas import load_canvas  # it needs Node from here
+
+    canvases = []
+    for field in sorted(fields, key=lambda field: _is_canvas_name(field)):
+        for data in _graphs_in(field):
+            if isinstance(data.get("nodes"), list):
+                canvases.append((data, field.where))
+            elif graph := _load_run(data):
+                yield graph, field.where
+    for data, where in canvases:
+        if graph := load_canvas(data):
             yield graph, where
 
 
 def source_of(value: object) -> tuple[str, int] | None:
     """(node id, output slot) if an input is a wire, else None."""
-    match value:
-        case [str() | int() as key, int() as slot]:
-            return str(key), slot
+    if isinstance(value, list) and len(value) == 2 and isinstance(value[0], str | int) and isinstance(value[1], int):
+        return str(value[0]), value[1]
     return None
 
 
-def _load(data: dict) -> Graph:
-    if isinstance(data.get("nodes"), list):
-        return _load_canvas(data)
-    return {
-        str(key): Node(node["class_type"], node["inputs"])
-        for key, node in data.items()
-        if isinstance(node, dict) and isinstance(node.get("class_type"), str) and isinstance(node.get("inputs"), dict)
-    }
+def plain(graph: Graph, value: object, *names: str) -> object:
+    """The number, bool or text of an input: itself, or what the node wired to it holds under one of the names, or as a value node
+    (PrimitiveInt, Seed, easy int) does."""
+    for _ in range(MAX_HOPS):
+        source = source_of(value)
+        if source is None:
+            return value
+        if source[0] not in graph:
+            return None
+        inputs = graph[source[0]].inputs
+        value = inputs.get(next((name for name in (*names, *VALUES) if name in inputs), ""))
+    return None
 
 
-def _load_canvas(workflow: dict) -> Graph:
-    links = {
-        str(link[0]): [link[1], link[2]] for link in _list(workflow.get("links")) if isinstance(link, list) and len(link) > 4
-    }
-    graph = {}
-    for node in workflow["nodes"]:
-        if not isinstance(node, dict) or not isinstance(node.get("type"), str) or node.get("mode") == MUTED:
+def _is_canvas_name(field: TextField) -> bool:
+    return "workflow" in field.name.lower() or field.text[:20].lower().lstrip().startswith("workflow")
+
+
+def _graphs_in(field: TextField) -> Iterator[dict]:
+    match = LABEL.match(field.text)
+    data = parse_json(field.text[match.end() if match else 0 :].rstrip("\0"))
+    pending = [(data, 0)]
+    while pending:
+        data, depth = pending.pop()
+        if not isinstance(data, dict):
             continue
-        slots = [slot for slot in _list(node.get("inputs")) if isinstance(slot, dict)]
-        if node.get("mode") == BYPASSED:  # what comes in goes out again where the types are the same
-            types = [slot.get("type") for slot in _list(node.get("outputs")) if isinstance(slot, dict)]
-            inputs, slots = {}, [slot for slot in slots if slot.get("type") in types]
-        else:
-            inputs = _widgets(node)
-        inputs |= {str(slot.get("name")): links[link] for slot in slots if (link := str(slot.get("link"))) in links}
-        graph[str(node.get("id"))] = Node(node["type"], inputs)
+        if isinstance(data.get("nodes"), list):
+            if isinstance(data.get("links"), list) or "last_node_id" in data:  # InvokeAI's have `edges`
+                yield data
+            continue
+        yield data
+        if depth < 3:
+            inner = [data[name] for name in reversed(ENVELOPES) if name in data]
+            inner = [parse_json(value) if isinstance(value, str) else value for value in inner]
+            pending += [(value, depth + 1) for value in inner if not (isinstance(value, dict) and "class_type" in value)]
+
+
+def _load_run(data: dict) -> Graph:
+    graph, size = {}, 0
+    for key, node in data.items():
+        if isinstance(node, dict) and isinstance(kind := node.get("class_type"), str):
+            inputs = node.get("inputs")
+            if isinstance(inputs, dict):
+                graph[str(key)] = Node(kind, inputs)
+                size += len(inputs)
+    return straighten(graph) if size <= MAX_INPUTS else {}
+
+
+def straighten(graph: Graph) -> Graph:
+    """The graph without its reroutes and decided switches: every wire begins at the node that makes what it carries."""
+    through = {}
+    for key, node in graph.items():
+        if ("eroute" in node.kind or SWITCH.search(node.kind)) and (name := _passed_on(graph, node)):
+            through[key] = node.inputs[name]
+    if not through:
+        return graph
+    for node in graph.values():
+        for name, value in node.inputs.items():
+            hops = 0
+            while (source := source_of(value)) and source[0] in through and hops < MAX_HOPS:
+                value, hops = through[source[0]], hops + 1
+            if hops:
+                node.inputs[name] = value
     return graph
 
 
-def _widgets(node: dict) -> dict:
-    """The widget values of a canvas node, by name where names are known. Comments go, as when the graph is run."""
-    values = node.get("widgets_values")
-    if isinstance(values, dict):
-        return values
-    if not isinstance(values, list):
-        return {}
-    if names := WIDGETS.get(node["type"]):
-        return {name: value for name, value in zip(names, values, strict=False) if name}
-    if re.search(r"encode|text|prompt|string|primitive", node["type"], re.IGNORECASE):
-        return {f"text_{i}": COMMENT.sub("", value) for i, value in enumerate(values) if isinstance(value, str)}
-    return {}
-
-
-def _list(value: object) -> list:
-    return value if isinstance(value, list) else []
+def _passed_on(graph: Graph, node: Node) -> str:
+    """The name of the input that a reroute or a switch gives out; "" if that was decided when the graph was run."""
+    inputs = node.inputs
+    wires = [name for name, value in inputs.items() if source_of(value)]
+    if "eroute" in node.kind:
+        return wires[0] if len(wires) == 1 else ""
+    if re.match(r"(Any|Context) (Big )?Switch|Context Switch|ImpactIfNone", node.kind):  # the first that is not empty
+        return min((name for name in wires if re.search(r"\d$", name)), default="")
+    for selector in SELECTORS:
+        if selector in inputs:
+            chosen = plain(graph, inputs[selector])
+            if isinstance(chosen, str) and chosen.isdigit():
+                chosen = int(chosen)
+            if isinstance(chosen, bool):
+                return next((name for name in BRANCHES[chosen] if name in inputs), "")
+            if isinstance(chosen, int):
+                return next((name for name in inputs if (end := re.search(r"\d+$", name)) and int(end[0]) == chosen), "")
+    return ""

@@ -1,0 +1,152 @@
+"""Which words a node of a ComfyUI graph stands for: from conditioning to encoders, from encoders to texts, through the nodes
+that join, replace, choose and show texts.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+from dpo.metadata.comfygraph import Node, source_of
+from dpo.metadata.comfystring import JOIN, change_text, joined
+from dpo.metadata.comfywalk import BUNDLE, CONDITIONING, SIDES, Walk, side_of_slot
+
+TEXT = re.compile(
+    r"(text|prompt|user_prompt|prompt_text|text_prompt|input_text|string|json_string|str|wildcard_text|value|f_string|clip_[lgh]"
+    r"|t5xxl|llama|bert|mt5xl|qwen25_7b|tags|lyrics|caption|model\.prompt|instruction|description|main_prompt|body|content)"
+    r"(_?[\da-z])?(_\d)?$",
+    re.IGNORECASE,
+)
+NO_WORDS = re.compile(r"image|pixels|latent|samples|model|clip|vae|mask|seed|audio|video|control", re.IGNORECASE)
+LANGUAGE_MODEL = re.compile(
+    r"textgenerate|gemininode|openaichat|claudenode|openrouter|ollama|llm|chatgpt|florence|joycaption|joy_?caption|qwen.?vl|llava"
+    r"|moondream|captioner|describe|vision_?chat|bytedanceseednode|promptenhance|deepseek|groq",
+    re.IGNORECASE,
+)
+MAX_DEPTH = 120  # nodes on the way to one text; more is no prompt, and would exhaust Python's stack
+MAX_TEXT = 100_000  # characters; joins of joins grow without end
+
+
+class Words(NamedTuple):
+    """A text, what else may pass for it, and why it may not be what it seems ("" = no doubt)."""
+
+    text: str
+    others: tuple[str, ...] = ()
+    doubt: str = ""
+
+
+class Reader:
+    """Asks the nodes of one walk for their words. Every (node, side) is asked once."""
+
+    def __init__(self, walk: Walk) -> None:
+        self.walk = walk
+        self._known: dict[tuple, tuple[Words, ...]] = {}
+
+    def words(self, key: str, side: str, depth: int = 0) -> tuple[Words, ...]:
+        """The texts that a node's `side` ("positive" or "negative") stands for. () = nothing was said; an empty text was said
+        where its `text` is empty."""
+        known = self._known.get((key, side))
+        if known is not None:
+            return known
+        if depth > MAX_DEPTH or not self.walk.visit():
+            return ()
+        self._known[key, side] = ()  # on a cycle nothing is said
+        found = self._ask(key, self.walk.graph[key], side, depth)
+        self._known[key, side] = found
+        return found
+
+    def input_words(self, key: str, name: str, side: str, depth: int = 0) -> tuple[Words, ...]:
+        node = self.walk.graph[key]
+        value = node.inputs[name]
+        if isinstance(value, str):
+            return (Words(value[:MAX_TEXT]),)
+        if isinstance(value, list) and (source := source_of(value)) and source[0] in self.walk.graph:
+            kept = BUNDLE.match(name)
+            return self.words(source[0], side if kept else side_of_slot(self.walk.graph[source[0]], source[1], side), depth + 1)
+        return ()
+
+    def _follow(self, key: str, names: list[str], side: str, depth: int) -> tuple[Words, ...]:
+        found: dict[str, Words] = {}
+        for name in names:
+            for words in self.input_words(key, name, side, depth):
+                found.setdefault(words.text, words)
+        return tuple(found.values())
+
+    def _ask(self, key: str, node: Node, side: str, depth: int) -> tuple[Words, ...]:
+        inputs, kind = node.inputs, node.kind
+        if "ZeroOut" in kind:
+            return ()
+        if names := [name for name in inputs if SIDES[side].match(name)]:
+            return self._of_side(key, names, side, depth)
+        wires = [wire.name for wire in self.walk.wires[key]]
+        if names := [name for name in wires if CONDITIONING.match(name)]:
+            return self._follow(key, names, side, depth)  # it changes conditioning; a text of its own is a label or a mask's name
+        if names := [name for name in wires if BUNDLE.match(name)]:
+            return self._follow(key, names, side, depth)
+        if side == "positive" and all(SIDES["negative"].match(name) for name in wires) and wires and not _has_text(node):
+            return ()
+        if resolved := _text_at_run_time(node):
+            template = inputs.get("wildcard_text")
+            return (Words(resolved, (template,) if isinstance(template, str) and template != resolved else ()),)
+        if JOIN.search(kind):
+            return self._joined(key, node, side, depth)
+        if LANGUAGE_MODEL.search(kind):
+            doubt = "A language model wrote the prompt from this text; its words are not in the file."
+            return tuple(words._replace(doubt=doubt) for words in self._longest(key, node, side, depth) if words.text.strip())
+        found = self._longest(key, node, side, depth)
+        if not found:
+            return self._of_any_wire(key, wires, side, depth)
+        return tuple(change_text(node, words) for words in found)
+
+    def _of_side(self, key: str, names: list[str], side: str, depth: int) -> tuple[Words, ...]:
+        wires = {wire.name for wire in self.walk.wires[key]}
+        if any(name in wires for name in names):
+            return self._follow(key, [name for name in names if name in wires], side, depth)
+        return _longest_of([words for name in names for words in self.input_words(key, name, side, depth)])
+
+    def _longest(self, key: str, node: Node, side: str, depth: int) -> tuple[Words, ...]:
+        """An encoder with several texts (SDXL, Flux, SD3): mostly equal; else the longest is the sentence, not the tags."""
+        names = [name for name in node.inputs if TEXT.match(name)]
+        if "tags" in names:  # of music
+            names.remove("lyrics") if "lyrics" in names else None
+        return _longest_of([words for name in names for words in self.input_words(key, name, side, depth)])
+
+    def _joined(self, key: str, node: Node, side: str, depth: int) -> tuple[Words, ...]:
+        def part(name: str) -> Words | None:
+            return next(iter(self.input_words(key, name, side, depth)), None)
+
+        found = joined(node, part)
+        return (Words(found.text[:MAX_TEXT], found.others, found.doubt),) if found else ()
+
+    def _of_any_wire(self, key: str, wires: list[str], side: str, depth: int) -> tuple[Words, ...]:
+        for name in wires:
+            if not NO_WORDS.match(name) and (found := self.input_words(key, name, side, depth)):
+                return found
+        return ()
+
+
+def merged(found: tuple[Words, ...]) -> Words:
+    """Combined conditionings, as one text."""
+    texts = list(dict.fromkeys(words.text.strip() for words in found if words.text.strip()))
+    others = [other.strip() for words in found for other in words.others]
+    doubt = next((words.doubt for words in found if words.doubt), "")
+    return Words("\n".join(texts), tuple(dict.fromkeys(other for other in others if other and other not in texts)), doubt)
+
+
+def _has_text(node: Node) -> bool:
+    return any(TEXT.match(name) for name in node.inputs)
+
+
+def _longest_of(found: list[Words]) -> tuple[Words, ...]:
+    if not found:
+        return ()
+    ranked = sorted(found, key=lambda words: -len(words.text.strip()))
+    best = ranked[0]
+    others = [words.text for words in ranked[1:] if words.text.strip() and words.text.strip() != best.text.strip()]
+    return (best._replace(others=tuple(dict.fromkeys((*best.others, *others)))),)
+
+
+def _text_at_run_time(node: Node) -> str:
+    """What a wildcard, string function or display node held when the image was made, if stored: better than its template."""
+    names = ["populated_text", "result", *(["text_0", "text2"] if re.search(r"show|display|preview", node.kind, re.I) else [])]
+    return next((text for name in names if isinstance(text := node.inputs.get(name), str) and text.strip()), "")
