@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator
 
 import brotli
 
-from dpo.metadata.exif import read_exif, read_xmp
-from dpo.metadata.walk import MAX_PARTS, Walk
+from dpo.metadata.exif import read_credentials, read_exif, read_xmp
+from dpo.metadata.filewalk import MAX_PARTS, FileWalk
 
 AVIF_BRANDS = {b"avif", b"avis"}
 HEIF_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"mif2", b"msf1"}
@@ -48,7 +48,7 @@ def _boxes(read: Reader, start: int, end: int) -> Iterator[tuple[bytes, int, int
 # --- AVIF and HEIF
 
 
-def walk_heif(walk: Walk) -> None:
+def walk_heif(walk: FileWalk) -> None:
     """Leaves `walk.format` empty if it is another kind of file of boxes: a video."""
     meta = None
     for kind, start, end in _boxes(walk.read, 0, walk.size):
@@ -63,14 +63,14 @@ def walk_heif(walk: Walk) -> None:
         elif kind == b"mdat" and end > walk.size:
             raise EOFError
         elif kind == b"uuid" and walk.read(start, 16) == C2PA_UUID:
-            walk.add_credentials(end - start, f"{walk.format} uuid")
+            read_credentials(start, end - start, f"{walk.format} uuid", walk)
         elif kind == b"uuid" and walk.read(start, 16) == XMP_UUID:
             read_xmp(walk.read_text(start + 16, end - start - 16), walk)
     if meta:
         _read_meta(meta, walk)
 
 
-def _read_meta(meta: bytes, walk: Walk) -> None:
+def _read_meta(meta: bytes, walk: FileWalk) -> None:
     found = {kind: (start, end) for kind, start, end in _boxes(_reader(meta), 0, len(meta))}
 
     def content(kind: bytes) -> bytes:
@@ -83,14 +83,12 @@ def _read_meta(meta: bytes, walk: Walk) -> None:
     _read_properties(content(b"iprp"), primary, walk)
     places = _item_places(content(b"iloc"), {primary, *texts})
     inside = content(b"idat")
-    is_turned = walk.is_turned
     for item in texts:
         data = b"".join(
             inside[start : start + length] if is_inside else walk.read_text(start, length or walk.size - start)
             for is_inside, start, length in places.get(item, [])
         )
-        (read_exif if kinds[item] == b"Exif" else read_xmp)(data, walk)
-    walk.is_turned = is_turned  # only the properties count: EXIF's orientation is what a camera said before they were made
+        (read_exif if kinds[item] == b"Exif" else read_xmp)(data, walk)  # EXIF's orientation does not count: "irot" does
     for is_inside, start, length in places.get(primary, []):
         if not is_inside and start + length > walk.size:
             raise EOFError
@@ -142,8 +140,8 @@ def _item_places(iloc: bytes, wanted: set[int]) -> dict[int, list[tuple[bool, in
     return places
 
 
-def _read_properties(iprp: bytes, item: int, walk: Walk) -> None:
-    """Size and rotation of an item. A grid of tiles is an item too, and has the size of all of it."""
+def _read_properties(iprp: bytes, item: int, walk: FileWalk) -> None:
+    """The size of an item, as its properties make it in their order. A grid of tiles is an item too: that of all of it."""
     read = _reader(iprp)
     properties: list[tuple[bytes, bytes]] = []
     for kind, start, end in _boxes(read, 0, len(iprp)):
@@ -154,8 +152,11 @@ def _read_properties(iprp: bytes, item: int, walk: Walk) -> None:
                 name, data = properties[index - 1] if 0 < index <= len(properties) else (b"", b"")
                 if name == b"ispe":
                     walk.picture = struct.unpack_from(">4xII", data)
-                elif name == b"irot":
-                    walk.is_turned = data[0] & 1 == 1  # quarter turns
+                elif name == b"clap":  # the part to show, where an encoder made a picture larger to suit its blocks
+                    width, width_parts, height, height_parts = struct.unpack_from(">4I", data)
+                    walk.picture = (width // max(1, width_parts), height // max(1, height_parts))
+                elif name == b"irot" and data[0] & 1:  # quarter turns
+                    walk.picture = walk.picture[::-1]
 
 
 def _associations(ipma: bytes, wanted: int) -> Iterator[int]:
@@ -184,7 +185,7 @@ def _reader(data: bytes) -> Reader:
 # --- JPEG XL
 
 
-def walk_jxl(walk: Walk) -> None:
+def walk_jxl(walk: FileWalk) -> None:
     """A bare codestream, or boxes with one in one piece (jxlc) or several (jxlp)."""
     walk.format = "JPEG XL"
     codestream = walk.head if walk.head.startswith(JXL_START) else b""
@@ -201,20 +202,20 @@ def walk_jxl(walk: Walk) -> None:
             kind = walk.read(start, 4)
             if kind in (b"Exif", b"xml "):
                 _read_jxl_text(kind, _inflate(walk.read_text(start + 4, end - start - 4), walk), walk)
-        if kind == b"jumb":
-            walk.add_credentials(end - start, "JPEG XL jumb")
+        elif kind == b"jumb":
+            read_credentials(start, end - start, "JPEG XL jumb", walk)
     if codestream:
         _read_codestream(codestream, walk)
 
 
-def _read_jxl_text(kind: bytes, data: bytes, walk: Walk) -> None:
+def _read_jxl_text(kind: bytes, data: bytes, walk: FileWalk) -> None:
     if kind == b"Exif":
         read_exif(data, walk)  # whose orientation does not count: the codestream has its own
     elif data:
         read_xmp(data, walk)
 
 
-def _inflate(data: bytes, walk: Walk) -> bytes:
+def _inflate(data: bytes, walk: FileWalk) -> bytes:
     stream, parts = brotli.Decompressor(), []
     try:
         while data or not stream.is_finished():
@@ -232,7 +233,7 @@ def _inflate(data: bytes, walk: Walk) -> bytes:
     return b"".join(parts)
 
 
-def _read_codestream(data: bytes, walk: Walk) -> None:
+def _read_codestream(data: bytes, walk: FileWalk) -> None:
     """Size and orientation from the first bits (lowest first) of a codestream, ISO/IEC 18181-1 Annex D."""
     if len(data) < 12:  # the smallest picture there is
         raise EOFError

@@ -2,8 +2,8 @@
 
     containers.py   what a file is; PNG, JPEG, WebP, GIF
     boxes.py        AVIF, HEIF, JPEG XL
-    exif.py         EXIF and XMP, which stand in all of them
-    walk.py         reading in places, and the limits
+    exif.py         EXIF, XMP and content credentials, which stand in all of them
+    filewalk.py     reading in places, and the limits
 
 Files are walked by seeking from chunk to chunk: no pixel is decoded and little is read, wherever the text stands (after
 the pixels in every WebP). What a file is, its first bytes say, never its name. Checksums are not looked at: ComfyUI's own
@@ -11,7 +11,7 @@ example images have wrong ones.
 
 `TextField.name` is the same for the same thing in every container, so that parsers need not know containers: a PNG
 chunk's keyword ("parameters"), an EXIF tag ("UserComment", "Make"), an XMP property ("UserComment"), "comment" in JPEG and
-GIF, "C2PA" for content credentials, of which only the size is told.
+GIF, "C2PA" for content credentials.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from dpo.metadata.boxes import JXL_BOX, JXL_START, walk_heif, walk_jxl
-from dpo.metadata.exif import read_exif, read_xmp
+from dpo.metadata.exif import read_credentials, read_exif, read_xmp
+from dpo.metadata.filewalk import MAX_PARTS, MAX_TEXT, FileWalk, TextField, decode
 from dpo.metadata.records import MetadataError
-from dpo.metadata.walk import MAX_PARTS, MAX_TEXT, TextField, Walk, decode
 
 __all__ = ["MAX_PARTS", "MAX_TEXT", "Container", "TextField", "read_container"]
 
@@ -47,12 +47,12 @@ class Container:
 
 
 def read_container(file: BinaryIO, name: str) -> Container:
-    """Walk an open file, from its start wherever it stands; best one without a buffer of its own.
+    """FileWalk an open file, from its start wherever it stands; best one without a buffer of its own.
 
     Raises MetadataError if it is no whole image of a format known here, OSError if it cannot be read. `name` is what
     messages call the file.
     """
-    walk = Walk(file)
+    walk = FileWalk(file)
     start = walk.head
     try:
         if start.startswith(b"\x89PNG\r\n\x1a\n"):
@@ -83,7 +83,7 @@ def read_container(file: BinaryIO, name: str) -> Container:
 # --- PNG: length, type, data, checksum; the text chunks may stand before or after the pixels (IDAT)
 
 
-def _walk_png(walk: Walk) -> None:
+def _walk_png(walk: FileWalk) -> None:
     walk.format = "PNG"
     offset = 8
     for _ in range(MAX_PARTS):
@@ -97,12 +97,12 @@ def _walk_png(walk: Walk) -> None:
         elif kind == b"eXIf":
             walk.is_turned |= read_exif(walk.read_text(offset + 8, length), walk)
         elif kind == b"caBX":
-            walk.add_credentials(length, "PNG caBX")
+            read_credentials(offset + 8, length, "PNG caBX", walk)
         offset += 12 + length
     walk.warn_of_parts()
 
 
-def _read_png_text(kind: bytes, data: bytes, walk: Walk) -> None:
+def _read_png_text(kind: bytes, data: bytes, walk: FileWalk) -> None:
     keyword, _, data = data.partition(b"\0")
     name = keyword.decode("latin-1")
     is_compressed = kind == b"zTXt"
@@ -121,7 +121,7 @@ def _read_png_text(kind: bytes, data: bytes, walk: Walk) -> None:
         walk.add(name, decode(data), f"PNG {name}")
 
 
-def _inflate(data: bytes, name: str, walk: Walk) -> bytes:
+def _inflate(data: bytes, name: str, walk: FileWalk) -> bytes:
     try:
         text = zlib.decompressobj().decompress(data, walk.room + 1)  # one more, to know that it does not fit
     except zlib.error:
@@ -134,7 +134,7 @@ def _inflate(data: bytes, name: str, walk: Walk) -> bytes:
     return b""
 
 
-def _read_raw_profile(data: bytes, name: str, walk: Walk) -> None:
+def _read_raw_profile(data: bytes, name: str, walk: FileWalk) -> None:
     """EXIF or XMP as ImageMagick puts them: a line with the name, one with the length, lines of hexadecimal digits."""
     try:
         profile = bytes.fromhex(decode(data.split(b"\n", 3)[3]))
@@ -150,7 +150,7 @@ def _read_raw_profile(data: bytes, name: str, walk: Walk) -> None:
 # --- JPEG: segments up to the pixels (SOS), all of the text before them
 
 
-def _walk_jpeg(walk: Walk) -> None:
+def _walk_jpeg(walk: FileWalk) -> None:
     walk.format = "JPEG"
     exif, xmp, long_xmp = [], b"", []
     offset = 2
@@ -177,7 +177,7 @@ def _walk_jpeg(walk: Walk) -> None:
             elif data.startswith(LONG_XMP_HEADER):  # a checksum, the length in all, the place of this part, the part
                 long_xmp.append(data.removeprefix(LONG_XMP_HEADER)[36:])
         elif kind == 0xEB and walk.read(offset + 2, min(8, max(length - 2, 0))).startswith(b"JP"):
-            walk.add_credentials(length - 2, "JPEG APP11")
+            read_credentials(offset + 2, length - 2, "JPEG APP11", walk)
         elif kind == 0xFE:
             walk.add("comment", decode(walk.read_text(offset + 2, max(length - 2, 0))), "JPEG comment")
         offset += length
@@ -191,7 +191,7 @@ def _walk_jpeg(walk: Walk) -> None:
         read_xmp(b"".join(data[4:] for data in sorted(long_xmp)), walk)
 
 
-def _next_marker(walk: Walk, offset: int) -> tuple[int, int]:
+def _next_marker(walk: FileWalk, offset: int) -> tuple[int, int]:
     """A segment's kind, and the place after it. Skips padding, and bytes that some writers leave between segments."""
     marker = walk.read(offset, 2)
     if marker[0] == 0xFF and marker[1] >= 0xC0 and marker[1] != 0xFF:
@@ -203,7 +203,7 @@ def _next_marker(walk: Walk, offset: int) -> tuple[int, int]:
     raise EOFError
 
 
-def _check_jpeg_end(walk: Walk, pixels: int) -> None:
+def _check_jpeg_end(walk: FileWalk, pixels: int) -> None:
     """Raises EOFError where the end marker is missing after `pixels`. Inside pixels its two bytes cannot occur."""
     tail = max(pixels, walk.size - 64)
     if b"\xff\xd9" in walk.read(tail, max(walk.size - tail, 0)):
@@ -221,7 +221,7 @@ def _check_jpeg_end(walk: Walk, pixels: int) -> None:
 # --- WebP: RIFF chunks; EXIF and XMP stand after the pixels
 
 
-def _walk_webp(walk: Walk) -> None:
+def _walk_webp(walk: FileWalk) -> None:
     walk.format = "WebP"
     offset = 12
     for _ in range(MAX_PARTS):
@@ -248,7 +248,7 @@ def _walk_webp(walk: Walk) -> None:
             else:
                 read_xmp(data, walk)
         elif kind == b"C2PA":
-            walk.add_credentials(length, "WebP C2PA")
+            read_credentials(offset, length, "WebP C2PA", walk)
         offset += length + length % 2
     else:
         walk.warn_of_parts()
@@ -257,7 +257,7 @@ def _walk_webp(walk: Walk) -> None:
 # --- GIF: comments before the first picture, where writers put them; after it stand its thousands of small blocks
 
 
-def _walk_gif(walk: Walk) -> None:
+def _walk_gif(walk: FileWalk) -> None:
     walk.format = "GIF"
     *size, flags = struct.unpack("<HHB", walk.read(6, 5))
     walk.picture = tuple(size)

@@ -1,6 +1,6 @@
-"""EXIF and XMP: the two blocks that any container may hold.
+"""EXIF, XMP and content credentials: the blocks that any container may hold.
 
-Neither is believed further than it can be checked: offsets go stale when a file is edited, UserComment's character code and
+None is believed further than it can be checked: offsets go stale when a file is edited, UserComment's character code and
 byte order are wrong more often than right, and what can be read of a damaged block is.
 """
 
@@ -10,7 +10,7 @@ import re
 import struct
 from xml.etree import ElementTree
 
-from dpo.metadata.walk import Walk, decode
+from dpo.metadata.filewalk import FileWalk, decode
 
 TEXT_TAGS = {
     0x010D: "DocumentName",
@@ -33,10 +33,13 @@ MAX_ENTRIES = 1000  # in a directory; cameras write about 50
 TIFF = re.compile(rb"II\*\0|MM\0\*")
 CHARACTER_CODES = (b"ASCII\0\0\0", b"UNICODE\0", b"JIS\0\0\0\0\0", b"\0" * 8)
 RDF = "{http://www.w3.org/1999/02/22-rdf-syntax-ns#}"
+CREDENTIALS_HEAD = 32 << 10  # bytes looked through for who made them
+# A text in CBOR, after the key or, in later versions, the first key inside: its length is in one byte, or in the next.
+CLAIM_GENERATOR = re.compile(rb"claim_generator(?:_info)?[\x80-\xbf]*(?:dname)?(?:([\x60-\x77])|\x78(.))", re.DOTALL)
 NO_XML = re.compile("[\0-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")
 
 
-def read_exif(data: bytes, walk: Walk) -> bool:
+def read_exif(data: bytes, walk: FileWalk) -> bool:
     """Collect the texts of an EXIF block. True if its orientation swaps width and height."""
     header = TIFF.search(data, 0, 64)  # some writers put "Exif" before it where none is due, or twice; HEIF an offset
     if not header:
@@ -67,7 +70,7 @@ def read_exif(data: bytes, walk: Walk) -> bool:
     return is_turned
 
 
-def _add_tag(tag: int, raw: bytes, length: int, order: str, walk: Walk) -> None:
+def _add_tag(tag: int, raw: bytes, length: int, order: str, walk: FileWalk) -> None:
     name = TEXT_TAGS[tag]
     if len(raw) < length:
         walk.warn("The EXIF data is damaged; what could be read was.")
@@ -108,7 +111,7 @@ def _is_plain(text: str) -> bool:
     return text.translate({9: None, 10: None, 13: None}).isprintable()
 
 
-def read_xmp(data: bytes, walk: Walk) -> None:
+def read_xmp(data: bytes, walk: FileWalk) -> None:
     """Collect the properties of an XMP block: attributes and elements of its rdf:Description."""
     if b"<!DOCTYPE" in data:  # it could define entities that expand without end; XMP has none
         return
@@ -139,3 +142,17 @@ def _property_text(element: ElementTree.Element) -> str:
             texts = ["".join(item.itertext()).strip() for item in items]
             return texts[0] if kind == "Alt" else "\n".join(texts)
     return "".join(element.itertext()).strip()
+
+
+def read_credentials(start: int, length: int, where: str, walk: FileWalk) -> None:
+    """Note that a file has C2PA content credentials, and of what program. They are signed and binary, and have no prompt, but
+    are often all that a hosted generator leaves in a file."""
+    if any(field.name == "C2PA" for field in walk.fields):
+        return  # the next part of the same
+    data = walk.read_text(start, min(length, CREDENTIALS_HEAD))
+    programs = []
+    for found in CLAIM_GENERATOR.finditer(data):
+        size = found[1][0] - 0x60 if found[1] else found[2][0]
+        programs.append(decode(data[found.end() : found.end() + size]))
+    made_by = f" of {', '.join(dict.fromkeys(programs))}" if programs else ""
+    walk.add("C2PA", f"content credentials{made_by}, {length:,} bytes", where)

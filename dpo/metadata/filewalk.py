@@ -23,7 +23,7 @@ class TextField:
     where: str
 
 
-class Walk:
+class FileWalk:
     """`size` is that of the file in bytes; `picture` is (width, height) in pixels as stored, `is_turned` swaps them."""
 
     def __init__(self, file: BinaryIO) -> None:
@@ -66,10 +66,6 @@ class Walk:
     def add(self, name: str, text: str, where: str) -> None:
         if text and not text.isspace():
             self.fields.append(TextField(name, text, where))
-
-    def add_credentials(self, length: int, where: str) -> None:
-        """C2PA is signed and binary, and has no prompt: it is named, so that the reader of "unknown metadata" knows."""
-        self.add("C2PA", f"content credentials, {length:,} bytes", where)
 
     def warn(self, sentence: str) -> None:
         if sentence not in self.warnings:
