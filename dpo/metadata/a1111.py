@@ -27,6 +27,8 @@ KEY = re.compile(r"\s*(\w[\w \-/]*):\s*")  # the key of a pair
 PLAIN_VALUE = re.compile(r"[^,]*")
 JSON_OBJECT = re.compile(r'\s*\{\s*"')
 JOINED = re.compile(r"[,.\s]+(?=Steps: \d+, ?[A-Z][\w ]+: )")  # where settings begin in a text of one line
+# "Save Image With Metadata (Universal)" labels the prompts of a model with two encoders.
+TWO_ENCODERS = re.compile(r"T5 Prompt:(.*?),?\s*CLIP Prompt:(.*)", re.DOTALL)
 TEMPLATE = re.compile(r"(?:Negative )?Template:", re.IGNORECASE)
 LORA_TAG = re.compile(r"<(?:lora|lyco|lycoris|locon|hypernet):([^<>:]+)(?::([-+\d.]+))?[^<>]*>")
 FIELDS = ("parameters", "UserComment", "ImageDescription", "comment")  # in order of trust
@@ -54,13 +56,16 @@ def _read(field: TextField, fields: Sequence[TextField], without_settings: bool 
         return None
     prompt = "" if prompt == "unknown" else prompt  # what "Save Image w/Metadata" writes when it found none
     negative_prompt, template = _split_template(negative_prompt)
-    template = settings.get("template", template)
+    others = [settings.get("template", template)]
+    if match := TWO_ENCODERS.fullmatch(prompt):
+        prompt, other = (text.strip().rstrip(",") for text in match.groups())
+        others.append(other)
     resources = parse_json(settings.get("civitai resources", ""))
     checkpoints = name_resources(resources, "checkpoint")
     return Generation(
         prompt=prompt,
         negative_prompt=negative_prompt,
-        alternatives=(template,) if prompt and template not in ("", prompt) else (),
+        alternatives=tuple(other for other in others if prompt and other not in ("", prompt)),
         seed=to_int(settings.get("seed")),
         steps=to_int(settings.get("steps")),
         sampler=settings.get("sampler", ""),
