@@ -7,6 +7,8 @@ import zlib
 from PIL import Image
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
+GIF_PIXEL = b",\0\0\0\0\1\0\1\0\0\2\2D\1\0;"
+NAMES = {b"mime": b"\0application/rdf+xml\0"}  # an item's name, empty, and what it is
 
 
 def chunk(kind: bytes, data: bytes, crc: int | None = None) -> bytes:
@@ -43,6 +45,116 @@ def webp(*chunks: tuple[bytes, bytes], lossless: bool = False, size: tuple[int, 
     for kind, data in chunks:
         pixels += kind + struct.pack("<I", len(data)) + data + b"\0" * (len(data) % 2)
     return b"RIFF" + struct.pack("<I", len(pixels) + 4) + b"WEBP" + pixels
+
+
+def gif(*comments: bytes) -> bytes:
+    """A GIF with comments between its header and its one pixel, in blocks of 255 bytes at most."""
+    blocks = b""
+    for comment in comments:
+        parts = [comment[start : start + 255] for start in range(0, len(comment), 255)]
+        blocks += b"!\xfe" + b"".join(bytes([len(part)]) + part for part in parts) + b"\0"
+    return b"GIF89a" + struct.pack("<HHBBB", 1, 1, 0x80, 0, 0) + b"\0" * 6 + blocks + GIF_PIXEL
+
+
+def box(kind: bytes, data: bytes, large: bool = False) -> bytes:
+    """A box, its length in 32 bits or, `large`, in 64."""
+    if large:
+        return struct.pack(">I4sQ", 1, kind, 16 + len(data)) + data
+    return struct.pack(">I4s", 8 + len(data), kind) + data
+
+
+def full_box(kind: bytes, data: bytes, version: int = 0) -> bytes:
+    return box(kind, bytes([version, 0, 0, 0]) + data)
+
+
+def heif(
+    *texts: tuple[bytes, bytes],
+    size: tuple[int, int] = (1, 1),
+    brand: bytes = b"avif",
+    picture: bytes = b"av01",
+    properties: bytes = b"",
+    inside: bool = False,
+    wide: bool = False,
+    large: bool = False,
+) -> bytes:
+    """An AVIF or HEIF whose pixels are no pixels, with (b"Exif" or b"mime", data) items of text.
+
+    `properties` are boxes that follow the size. Texts lie in `idat` with `inside`. `wide`: item numbers of 32 bits, and
+    the versions of boxes that have them. `large`: lengths of boxes of 64 bits.
+    """
+    items = [(picture, b"pixels"), *texts]
+    number = ">I" if wide else ">H"
+    information = b"".join(
+        full_box(b"infe", struct.pack(number + "H4s", item, 0, kind) + NAMES.get(kind, b"\0"), 3 if wide else 2)
+        for item, (kind, _) in enumerate(items, 1)
+    )
+    count = 1 + len(split_boxes(properties))
+    associations = struct.pack(">I", 1) + struct.pack(number + "B", 1, count) + bytes(range(1, count + 1))
+
+    def meta(start: int) -> bytes:
+        rows, inner = b"", b""
+        for item, (_, data) in enumerate(items, 1):
+            is_inside = inside and item > 1
+            place = len(inner) if is_inside else start
+            rows += struct.pack(number + "HHHII", item, is_inside, 0, 1, place, len(data))
+            inner, start = (inner + data, start) if is_inside else (inner, start + len(data))
+        return full_box(
+            b"meta",
+            full_box(b"hdlr", b"\0\0\0\0pict" + bytes(13))
+            + full_box(b"pitm", struct.pack(number, 1), wide)
+            + full_box(b"iloc", b"\x44\0" + struct.pack(number, len(items)) + rows, 2 if wide else 1)
+            + full_box(b"iinf", struct.pack(number, len(items)) + information, wide)
+            + box(
+                b"iprp",
+                box(b"ipco", full_box(b"ispe", struct.pack(">II", *size)) + properties, large)
+                + full_box(b"ipma", associations, wide),
+            )
+            + box(b"idat", inner, large),
+        )
+
+    header = box(b"ftyp", brand + b"\0\0\0\0" + b"mif1" + brand)
+    start = len(header) + len(meta(0)) + (16 if large else 8)
+    pixels = b"".join(data for item, (_, data) in enumerate(items, 1) if not (inside and item > 1))
+    return header + meta(start) + box(b"mdat", pixels, large)
+
+
+def split_boxes(data: bytes) -> list[bytes]:
+    found = []
+    while data:
+        length = int.from_bytes(data[:4], "big")
+        found, data = [*found, data[:length]], data[length:]
+    return found
+
+
+def jxl(*boxes: tuple[bytes, bytes], size: tuple[int, int] = (1, 1), pieces: int = 1) -> bytes:
+    """A JPEG XL file with (kind, data) boxes before its codestream, which may stand in `pieces`."""
+    codestream = jxl_codestream(size)
+    file = box(b"JXL ", b"\r\n\x87\n") + box(b"ftyp", b"jxl \0\0\0\0jxl ") + b"".join(box(*item) for item in boxes)
+    if pieces == 1:
+        return file + box(b"jxlc", codestream)
+    step = -(-len(codestream) // pieces)
+    return file + b"".join(
+        box(b"jxlp", struct.pack(">I", number) + codestream[number * step : (number + 1) * step]) for number in range(pieces)
+    )
+
+
+def jxl_codestream(size: tuple[int, int] = (1, 1), ratio: int = 0, orientation: int = 1) -> bytes:
+    """The start of a codestream, then zeros. With a `ratio` the width is left out; heights of 8, 16, .. 256 have a short form."""
+    width, height = size
+    is_small = height % 8 == 0 and height <= 256 and (ratio > 0 or (width % 8 == 0 and width <= 256))
+
+    def length(value: int) -> list[tuple[int, int]]:
+        if is_small:
+            return [(value // 8 - 1, 5)]
+        choice = next(index for index, bits in enumerate((9, 13, 18, 30)) if value - 1 < 1 << bits)
+        return [(choice, 2), (value - 1, (9, 13, 18, 30)[choice])]
+
+    numbers = [(is_small, 1), *length(height), (ratio, 3), *([] if ratio else length(width))]
+    numbers += [(0, 1), (1, 1), (orientation - 1, 3)] if orientation > 1 else [(1, 1)]
+    value = place = 0
+    for number, bits in numbers:
+        value, place = value | number << place, place + bits
+    return b"\xff\x0a" + value.to_bytes(30, "little")
 
 
 def exif(ifd0: dict[int, bytes | int] | None = None, exif_ifd: dict[int, bytes] | None = None, order: str = ">") -> bytes:
