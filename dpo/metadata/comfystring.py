@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from dpo.metadata.comfytext import Words
 
 JOIN = re.compile(
-    r"concat|join|merge.?(text|string)|text.?(merge|combine|append)|(string|prompt).?(combine|append)", re.IGNORECASE
+    r"concat|join|merge.?(text|string)|text.?(merge|combine|append)|combine.?(text|string|prompt)|(string|prompt).?(combine|append)",
+    re.IGNORECASE,
 )
 DELIMITERS = ("delimiter", "separator", "sep", "join_with")
 NO_PART = {*DELIMITERS, "clean_whitespace", "linebreak_addition", "return_list", "inputcount", "mode", "action", "tidy_tags"}
@@ -41,7 +42,7 @@ def joined(node: Node, part: Callable[[str], Words | None]) -> Words | None:
     return parts[0]._replace(text=delimiter.join(texts), others=(), doubt=doubt)
 
 
-def change_text(node: Node, words: Words) -> Words:
+def change_text(node: Node, words: Words, side: str) -> Words:
     """The text after a node that changes it; the same where the node is none of those."""
     inputs, kind, text = node.inputs, node.kind, words.text
     mode = str(inputs.get("mode", ""))
@@ -63,8 +64,8 @@ def change_text(node: Node, words: Words) -> Words:
         kind == "StringSubstring" and isinstance(start := inputs.get("start"), int) and isinstance(end := inputs.get("end"), int)
     ):
         text = text[start:end]
-    elif kind == "UnzipPrompt" and (match := re.match(r"\s*positive:(.*?)(?:negative:.*)?$", text, re.DOTALL)):
-        text = match[1].strip()
+    elif kind.startswith("UnzipPrompt") and (match := re.match(r"\s*positive:(.*?)(?:negative:(.*))?$", text, re.DOTALL)):
+        text = (match[2 if side == "negative" else 1] or "").strip()
     return words._replace(text=text)
 
 

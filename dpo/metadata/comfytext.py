@@ -13,16 +13,21 @@ from dpo.metadata.comfywalk import BUNDLE, CONDITIONING, SIDES, Walk, side_of_sl
 
 TEXT = re.compile(
     r"(text|prompt|user_prompt|prompt_text|text_prompt|input_text|string|json_string|str|wildcard_text|value|f_string|clip_[lgh]"
-    r"|t5xxl|llama|bert|mt5xl|qwen25_7b|tags|lyrics|caption|model\.prompt|instruction|description|main_prompt|body|content)"
+    r"|t5xxl|llama|bert|mt5xl|qwen25_7b|tags|lyrics|caption|model\.prompt|instruction|description|main_prompt|source|text_data_opt)"
     r"(_?[\da-z])?(_\d)?$",
     re.IGNORECASE,
 )
-NO_WORDS = re.compile(r"image|pixels|latent|samples|model|clip|vae|mask|seed|audio|video|control", re.IGNORECASE)
+NO_WORDS = re.compile(
+    r"image|pixels|latent|samples|model|clip|vae|mask|seed|audio|video|control|sigmas|noise|sampler|guider", re.IGNORECASE
+)
 LANGUAGE_MODEL = re.compile(
     r"textgenerate|gemininode|openaichat|claudenode|openrouter|ollama|llm|chatgpt|florence|joycaption|joy_?caption|qwen.?vl|llava"
     r"|moondream|captioner|describe|vision_?chat|bytedanceseednode|promptenhance|deepseek|groq",
     re.IGNORECASE,
 )
+REWRITTEN = "A language model wrote the prompt from this text; its words are not in the file."
+STYLED = "A style added words to the prompt that are not in the file."
+SYSTEM_END = "<Prompt Start>"  # Lumina 2: before it stands an instruction to its encoder
 MAX_DEPTH = 120  # nodes on the way to one text; more is no prompt, and would exhaust Python's stack
 MAX_TEXT = 100_000  # characters; joins of joins grow without end
 
@@ -77,13 +82,15 @@ class Reader:
         if "ZeroOut" in kind:
             return ()
         if names := [name for name in inputs if SIDES[side].match(name)]:
-            return self._of_side(key, names, side, depth)
+            return self._of_side(key, node, names, side, depth)
         wires = [wire.name for wire in self.walk.wires[key]]
         if names := [name for name in wires if CONDITIONING.match(name)]:
             return self._follow(key, names, side, depth)  # it changes conditioning; a text of its own is a label or a mask's name
-        if names := [name for name in wires if BUNDLE.match(name)]:
-            return self._follow(key, names, side, depth)
-        if side == "positive" and all(SIDES["negative"].match(name) for name in wires) and wires and not _has_text(node):
+        bundles = [name for name in wires if BUNDLE.match(name)]
+        for name in sorted(bundles, key=lambda name: "refine" in name):
+            if found := self.input_words(key, name, side, depth):
+                return found
+        if bundles and not _has_text(node):
             return ()
         if resolved := _text_at_run_time(node):
             template = inputs.get("wildcard_text")
@@ -91,18 +98,22 @@ class Reader:
         if JOIN.search(kind):
             return self._joined(key, node, side, depth)
         if LANGUAGE_MODEL.search(kind):
-            doubt = "A language model wrote the prompt from this text; its words are not in the file."
-            return tuple(words._replace(doubt=doubt) for words in self._longest(key, node, side, depth) if words.text.strip())
+            return tuple(words._replace(doubt=REWRITTEN) for words in self._longest(key, node, side, depth) if words.text.strip())
         found = self._longest(key, node, side, depth)
-        if not found:
-            return self._of_any_wire(key, wires, side, depth)
-        return tuple(change_text(node, words) for words in found)
+        found = found or self._of_any_wire(key, wires, side, depth)
+        return tuple(change_text(node, words, side) for words in found)
 
-    def _of_side(self, key: str, names: list[str], side: str, depth: int) -> tuple[Words, ...]:
+    def _of_side(self, key: str, node: Node, names: list[str], side: str, depth: int) -> tuple[Words, ...]:
+        """Numbered inputs are conditionings that are combined; of the texts for several encoders one is the sentence."""
         wires = {wire.name for wire in self.walk.wires[key]}
-        if any(name in wires for name in names):
-            return self._follow(key, [name for name in names if name in wires], side, depth)
-        return _longest_of([words for name in names for words in self.input_words(key, name, side, depth)])
+        if wired := [name for name in names if name in wires]:
+            names = wired
+        if wired and (len(names) == 1 or names[-1][-1] not in "glr"):
+            return self._follow(key, names, side, depth)
+        found = _longest_of([words for name in names for words in self.input_words(key, name, side, depth)])
+        if "tyle" in node.kind and node.inputs.get("style", "base") not in ("base", "None", "none", "No Style"):
+            found = tuple(words._replace(doubt=words.doubt or STYLED) for words in found)
+        return found
 
     def _longest(self, key: str, node: Node, side: str, depth: int) -> tuple[Words, ...]:
         """An encoder with several texts (SDXL, Flux, SD3): mostly equal; else the longest is the sentence, not the tags."""
@@ -129,6 +140,7 @@ def merged(found: tuple[Words, ...]) -> Words:
     """Combined conditionings, as one text."""
     texts = list(dict.fromkeys(words.text.strip() for words in found if words.text.strip()))
     others = [other.strip() for words in found for other in words.others]
+    others += [text.split(SYSTEM_END, 1)[1].strip() for text in texts if SYSTEM_END in text]
     doubt = next((words.doubt for words in found if words.doubt), "")
     return Words("\n".join(texts), tuple(dict.fromkeys(other for other in others if other and other not in texts)), doubt)
 

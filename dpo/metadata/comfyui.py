@@ -17,14 +17,14 @@ from collections.abc import Sequence
 from dpo.metadata.comfygraph import Graph, load_graphs
 from dpo.metadata.comfysettings import settings_of
 from dpo.metadata.comfytext import TEXT, Reader, Words, merged
-from dpo.metadata.comfywalk import MAX_PASSES, SIDES, Walk
+from dpo.metadata.comfywalk import MAX_PASSES, SIDES, Walk, output_rank
 from dpo.metadata.containers import TextField
 from dpo.metadata.records import Generation
 
 COMPETING = "Several prompts made images in this graph; the first one's was taken."
 LONGEST = "The graph does not tell which text is the prompt; the longest was taken."
 ELSEWHERE = "The sampler that drew this image has no text of its own; another one's was taken."
-PLACEHOLDERS = {"", "unknown"}
+PLACEHOLDERS = {"", "unknown", "none"}
 
 
 def parse(fields: Sequence[TextField]) -> Generation | None:
@@ -81,6 +81,7 @@ def _read_outputs(walk: Walk, reader: Reader, where: str) -> Generation | None:
     if walk.samplers:
         return None  # its texts are not in the graph (written by a language model, say): another text is not the prompt
     wired = [key for key in walk.outputs() if walk.wires[key]]
+    wired = [key for key in wired if output_rank(walk.graph[key]) < 2] or wired
     found: dict[str, Words] = {}
     first = ""
     for key in walk.upstream(wired, SIDES["negative"]):
@@ -106,7 +107,8 @@ def _read_longest_text(walk: Walk, reader: Reader, where: str) -> Generation | N
     if walk.samplers:
         return None
     inputs = [item for node in walk.graph.values() for item in node.inputs.items() if TEXT.match(item[0])]
-    if prompt := max((value.strip() for _, value in inputs if isinstance(value, str)), key=len, default=""):
+    prompt = max((value.strip() for _, value in inputs if isinstance(value, str)), key=len, default="")
+    if prompt not in PLACEHOLDERS:
         return Generation(prompt=prompt, where=where, **_sureness(Words(prompt), [], [LONGEST]))
     return None
 

@@ -14,14 +14,11 @@ from typing import NamedTuple
 from dpo.metadata.comfygraph import Graph, Node, source_of
 
 # Names of inputs. A bundle carries both sides (positive and negative) in one wire, a conditioning carries one.
+_END = r"(_prompt|_text|_cond|_conditioning|_prompt_text)?(_?([a-l\d]|[AB]|NEW|base))?$"
 SIDES = {
-    "positive": re.compile(
-        r"(base_|text_|prompt_|main_)?positive(_prompt|_text|_cond|_conditioning|_prompt_text)?(_?[gl\d])?$"
-        r"|cond1$|pos(_prompt|_cond)?$|prompt_pos$|good$"
-    ),
+    "positive": re.compile(rf"(base_|text_|prompt_|main_)?positive{_END}|cond1$|pos(_prompt|_cond)?(_?[glr])?$|prompt_pos$"),
     "negative": re.compile(
-        r"(base_|text_|prompt_|main_)?negative(_prompt|_text|_cond|_conditioning|_prompt_text)?(_?[gl\d])?$"
-        r"|neg(_conditioning|_prompt|_cond)?$|uncond$|prompt_neg$"
+        rf"(base_|text_|prompt_|main_)?negative{_END}|neg(_conditioning|_prompt|_cond)?(_?[glr])?$|uncond$|prompt_neg$|n_prompt$"
     ),
 }
 BUNDLE = re.compile(r".*pipe(line)?(_opt)?$|.*ctx|guider$|.*_embeds$|hyvid_embeds|context$|sdxl_tuple$|.*sampler_\w*opt$")
@@ -77,7 +74,7 @@ class Walk:
     def outputs(self) -> list[str]:
         """Nodes whose results no other node uses, those that save pictures first."""
         ends = [key for key in self.graph if key not in self.used]
-        return sorted(ends, key=lambda key: _rank_of_output(self.graph[key].kind.lower()))
+        return sorted(ends, key=lambda key: output_rank(self.graph[key]))
 
     def samplers_above(self, start: str) -> list[str]:
         """The nearest samplers that the picture of a node was drawn by."""
@@ -94,14 +91,28 @@ class Walk:
         return passes[-1]
 
 
+def output_rank(node: Node) -> int:
+    """0 = it saves pictures, 1 = it shows them, 2 = neither."""
+    kind = node.kind.lower()
+    if "save" in kind:
+        return 2 if re.search(r"text|latent|audio", kind) else 0
+    return 1 if re.search(r"preview|videocombine|image|video|webp|output", kind) and "any" not in kind else 2
+
+
 def side_of_slot(node: Node, slot: int, side: str) -> str:
     """Nodes that take both sides (ControlNetApplyAdvanced) give the positive before the negative, and the model, if they
     pass one through (Efficient Loader), before both. Pipes and other slots keep the side that is asked for."""
-    if all(any(map(pattern.match, node.inputs)) for pattern in SIDES.values()):
+    if is_two_sided(node):
         first = 1 if {"model", "ckpt_name"} & node.inputs.keys() else 0
         if slot - first in (0, 1) and not re.match(r"easy |ttN |.*[pP]ipe|Context", node.kind):
             return ("positive", "negative")[slot - first]
     return side
+
+
+def is_two_sided(node: Node) -> bool:
+    """It takes a positive and a negative; the positive may be called just `prompt`."""
+    has_positive = any(map(SIDES["positive"].match, node.inputs)) or not {"prompt", "text"}.isdisjoint(node.inputs)
+    return has_positive and any(map(SIDES["negative"].match, node.inputs))
 
 
 def _wires(graph: Graph, node: Node) -> list[Wire]:
@@ -114,12 +125,10 @@ def _wires(graph: Graph, node: Node) -> list[Wire]:
 
 def _is_sampler(node: Node, wires: list[Wire]) -> bool:
     """By input signature: conditioning comes in by wire, and there is something to sample with."""
-    if SAMPLING.isdisjoint(node.inputs) or NO_SAMPLER.match(node.kind):
+    if NO_SAMPLER.match(node.kind) or (SAMPLING.isdisjoint(node.inputs) and not _is_called_sampler(node)):
         return False
     return any(SIDES["positive"].match(name) or CONDITIONING.match(name) or BUNDLE.match(name) for name, _, _ in wires)
 
 
-def _rank_of_output(kind: str) -> int:
-    if "save" in kind:
-        return 2 if "text" in kind or "latent" in kind or "audio" in kind else 0
-    return 1 if re.search(r"preview|videocombine|image|video|webp|output", kind) and "any" not in kind else 2
+def _is_called_sampler(node: Node) -> bool:
+    return "sampler" in node.kind.lower() and not {"seed", "noise_seed"}.isdisjoint(node.inputs)

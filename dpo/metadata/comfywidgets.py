@@ -11,6 +11,7 @@ import re
 AFTER_SEED = {"fixed", "increment", "decrement", "randomize"}  # a widget of its own beside every seed, that a run does not have
 SEEDS = {"seed", "noise_seed", "value", "wildcard_seed", "sampling_mode.seed", "seed_num"}
 _SAMPLER = "seed steps cfg sampler_name scheduler"
+_EMPTY = "empty_latent_width empty_latent_height"
 _WAN = "width height length batch_size"
 
 # "_" = not of interest here. Widgets after the last one that is are left out.
@@ -113,13 +114,13 @@ WIDGETS = {
     "SDXL Power Prompt - Positive (rgthree)": "prompt_g prompt_l",
     "SDXL Power Prompt - Simple / Negative (rgthree)": "prompt_g prompt_l",
     # loaders with prompts in them
-    "Efficient Loader": "ckpt_name _ _ lora_name lora_model_strength _ positive negative _ _ empty_latent_width empty_latent_height",
-    "Eff. Loader SDXL": "base_ckpt_name _ _ _ _ _ _ positive negative _ _ empty_latent_width empty_latent_height",
-    "easy fullLoader": "ckpt_name _ _ _ lora_name lora_model_strength _ _ empty_latent_width empty_latent_height positive _ _ negative",
-    "easy a1111Loader": "ckpt_name _ _ lora_name lora_model_strength _ _ empty_latent_width empty_latent_height positive negative",
-    "easy comfyLoader": "ckpt_name _ _ lora_name lora_model_strength _ _ empty_latent_width empty_latent_height positive negative",
-    "easy fluxLoader": "ckpt_name _ lora_name lora_model_strength _ _ empty_latent_width empty_latent_height positive",
-    "ttN pipeLoader": "ckpt_name _ _ _ _ _ _ _ _ _ _ _ _ positive _ _ negative _ _ empty_latent_width empty_latent_height seed",
+    "Efficient Loader": f"ckpt_name _ _ lora_name lora_model_strength _ positive negative _ _ {_EMPTY}",
+    "Eff. Loader SDXL": f"base_ckpt_name _ _ _ _ _ _ positive negative _ _ {_EMPTY}",
+    "easy fullLoader": f"ckpt_name _ _ _ lora_name lora_model_strength _ _ {_EMPTY} positive _ _ negative",
+    "easy a1111Loader": f"ckpt_name _ _ lora_name lora_model_strength _ _ {_EMPTY} positive negative",
+    "easy comfyLoader": f"ckpt_name _ _ lora_name lora_model_strength _ _ {_EMPTY} positive negative",
+    "easy fluxLoader": f"ckpt_name _ lora_name lora_model_strength _ _ {_EMPTY} positive",
+    "ttN pipeLoader": f"ckpt_name _ _ _ _ _ _ _ _ _ _ _ _ positive _ _ negative _ _ {_EMPTY} seed",
     "easy preSampling": "steps cfg sampler_name scheduler denoise seed",
     "easy positive": "positive",
     "easy negative": "negative",
@@ -159,8 +160,15 @@ SAMPLERS = re.compile(
     r"(euler|heun|dpm|lms|ddim|ddpm|uni_pc|lcm|ipndm|deis|res_|er_sde|seeds_|gradient_est|sa_solver|exp_heun)\w*"
 )
 SHOWN = re.compile(r"show.?text|show.?any|display|previewany|previewtext|preview as text", re.IGNORECASE)
-TEXTUAL = re.compile(r"encode|text|prompt|string|primitive|wildcard|positive|negative|styler", re.IGNORECASE)
+TEXTUAL = re.compile(
+    r"^(?!.*(vision|vae|audioenc|image ?encode)).*(encode|text|prompt|string|primitive|wildcard|positive|negative|styler)",
+    re.IGNORECASE,
+)
 SENTENCE = re.compile(r"\S+\s+\S+|[^\x00-\x7f]{4}")
+LONG = re.compile(r"(\S*[^\W\d_]\S*\s+){4}|[^\x00-\x7f]{8}")
+UTILITY = re.compile(
+    r"math|resize|scale|load|save|switch|painter|slice|shader|select|combo|color|mask|crop|render", re.IGNORECASE
+)
 FILE = re.compile(r"[^\n]*\.(safetensors|ckpt|pth?|gguf|png|jpe?g|webp|mp4|onnx|txt|csv|ya?ml)\s*$", re.IGNORECASE)
 
 
@@ -184,7 +192,8 @@ def name_widgets(node: dict) -> dict:
         return named
     if kind in WIDGETS:
         return _in_order(WIDGETS[kind].split(), values)[0]
-    return _by_looks(kind, values)
+    is_told = any(re.search(r"prompt|text", name) for name in listed)
+    return _by_looks(kind, values, is_told)
 
 
 def _in_order(names: list[str], values: list) -> tuple[dict, int]:
@@ -197,12 +206,15 @@ def _in_order(names: list[str], values: list) -> tuple[dict, int]:
             named[name] = values[i]
         i += 1
         beside = values[i] if i < len(values) else None
-        if name in SEEDS and (isinstance(beside, str) and beside in AFTER_SEED or name == "seed" and isinstance(beside, bool)):
-            i += 1
+        if name in SEEDS and (
+            (isinstance(beside, str) and beside in AFTER_SEED) or (name == "seed" and isinstance(beside, bool))
+        ):
+            i += 1  # the oldest canvases have a bool there
     return named, i
 
 
-def _by_looks(kind: str, values: list) -> dict:
+def _by_looks(kind: str, values: list, is_told: bool) -> dict:
+    """`is_told`: the prompt comes by wire."""
     named, texts = {}, []
     for i, value in enumerate(values):
         if not isinstance(value, str):
@@ -219,10 +231,13 @@ def _by_looks(kind: str, values: list) -> dict:
                 named.setdefault("ckpt_name", value)
         else:
             texts.append((i, value))
-    if TEXTUAL.search(kind):
-        return named | {f"text_{i}": value for i, value in texts}
     sentences = [value for _, value in texts if SENTENCE.search(value)]
-    return named | dict(zip(("prompt", "negative_prompt"), sentences, strict=False))
+    if TEXTUAL.search(kind):
+        return named | {f"text_{i}": value for i, value in texts if value in sentences or not sentences}
+    told = [value for value in sentences if LONG.search(value)]
+    if not told and not is_told and not UTILITY.search(kind):
+        told = sentences
+    return named | dict(zip(("prompt", "negative_prompt"), told[:1] + told[1:][-1:], strict=False))
 
 
 def _is_number(value: object) -> bool:
