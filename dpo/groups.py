@@ -1,7 +1,10 @@
 """Groups: images that may be compared, because they share a prompt and a shape; and the screens a person sees of them.
 
-Pure functions of images. Shapes come from decoded pixels: the size a generator wrote down is often that of an earlier
-stage, and rounding in upscalers moves the ratio a little, so ratios within `ASPECT_TOLERANCE` count as one.
+Pure functions. Shapes come from decoded pixels: the size a generator wrote down is often that of an earlier stage, and
+rounding in upscalers moves the ratio a little, so ratios within `ASPECT_TOLERANCE` count as one.
+
+A group's key says its prompt, the options it was made with and the ratio of the image that came first. So it stays the
+same when files join the group later, in whatever order, and the same index asked again gives the same keys.
 """
 
 from __future__ import annotations
@@ -9,15 +12,40 @@ from __future__ import annotations
 import hashlib
 import itertools
 import math
+import re
 import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from dpo.metadata import ImageRecord
 
 ASPECT_TOLERANCE = 0.015
 SCREEN_SIZE = 9  # the number keys
 MODES = ("best_worst", "duel")
+LORA_TAG = re.compile(r"<(?:lora|lyco|lycoris|locon|lokr|hypernet)\s*:[^<>]*>", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class View:
+    """Which images of a folder are looked at, and what makes them comparable. The filters apply before the grouping.
+
+    `search`: words that all stand in the prompt, case ignored. `since` and `until`: days of the file's time, "2026-11-20",
+    both included. `size`: pixels as shown, "1024x1024". With `same_model` (`same_seed`) a group has one model (seed); files
+    that name none count as having the same.
+    """
+
+    folder: str
+    search: str = ""
+    generator: str = ""
+    model: str = ""
+    since: str = ""
+    until: str = ""
+    size: str = ""
+    ignore_loras: bool = False
+    ignore_case: bool = False
+    same_model: bool = False
+    same_seed: bool = False
 
 
 @dataclass(frozen=True)
@@ -39,6 +67,18 @@ class Group:
     images: tuple[IndexedImage, ...]
 
 
+class GroupLine(NamedTuple):
+    """A group as a list shows it. `size` counts different images; `first` is the key of its first image, `newest` the unix
+    time of its youngest file."""
+
+    key: str
+    prompt: str
+    aspect: float
+    size: int
+    first: str
+    newest: float
+
+
 @dataclass(frozen=True)
 class Screen:
     """What is shown at once: a grid of up to nine images of a group, or two of them. The same images have the same key."""
@@ -47,6 +87,18 @@ class Screen:
     group: Group
     mode: str  # one of MODES
     images: tuple[IndexedImage, ...]
+
+
+class PromptForms(NamedTuple):
+    """A normalised prompt and what it is the same as. `exact`, `caseless`, `bare` (without LoRA tags) and `both` name texts
+    by 64 bits of their hash: equal numbers, equal texts. `folded` is the text to search in."""
+
+    exact: int
+    caseless: int
+    bare: int
+    both: int
+    text: str
+    folded: str
 
 
 def normalise_prompt(prompt: str | None) -> str:
@@ -58,68 +110,100 @@ def normalise_prompt(prompt: str | None) -> str:
     return " ".join(unicodedata.normalize("NFC", valid).split()).strip(" ,")
 
 
-def group_images(images: Iterable[IndexedImage]) -> list[Group]:
-    """Group by normalised prompt and aspect, in the order of each group's first path.
+def without_loras(text: str) -> str:
+    """A normalised prompt without its LoRA tags, and without the commas that stood between them."""
+    if "<" not in text:
+        return text
+    bare = LORA_TAG.sub(" ", text)
+    return text if bare == text else normalise_prompt(re.sub(r"[\s,]*,[\s,]*", ", ", bare))
 
-    Images without a prompt or without pixels are left out; copies of one file count once. Groups of one are returned too:
-    the caller decides what to say of them.
+
+def prompt_forms(prompt: str | None) -> PromptForms | None:
+    """None for a prompt that says nothing."""
+    text = normalise_prompt(prompt)
+    if not text:
+        return None
+    bare, folded = without_loras(text), text.casefold()
+    exact = identify(text)
+    caseless = exact if folded == text else identify(folded)
+    if bare == text:
+        return PromptForms(exact, caseless, exact, caseless, text, folded)
+    return PromptForms(exact, caseless, identify(bare), identify(bare.casefold()), text, folded)
+
+
+def identify(text: str) -> int:
+    """64 bits of a text's hash, signed: what SQLite keeps as an integer."""
+    return int.from_bytes(hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest(), signed=True)
+
+
+def cluster_shapes(shapes: Iterable[tuple[int, int]]) -> dict[tuple[int, int], tuple[int, int]]:
+    """For each (width, height) the first shape of the cluster it is in, given in the order in which images arrived.
+
+    No two ratios of a cluster differ by more than the tolerance. A shape joins the first cluster that has room for it; one
+    that comes later never moves those before it.
     """
-    by_prompt: dict[str, dict[str, IndexedImage]] = {}
-    for image in sorted(images, key=lambda image: image.path):
-        prompt = normalise_prompt(image.record.prompt)
-        if prompt and image.record.width > 0 and image.record.height > 0:
-            by_prompt.setdefault(prompt, {}).setdefault(image.key, image)
-    groups = [
-        _make_group(prompt, cluster) for prompt, members in by_prompt.items() for cluster in _split_by_aspect(members.values())
-    ]
-    return sorted(groups, key=lambda group: min(image.path for image in group.images))
+    clusters: list[list] = []  # lowest ratio, highest ratio, first shape
+    found: dict[tuple[int, int], tuple[int, int]] = {}
+    for shape in shapes:
+        if shape in found:
+            continue
+        ratio = shape[0] / shape[1]
+        for cluster in clusters:
+            low, high = min(cluster[0], ratio), max(cluster[1], ratio)
+            if high <= low * (1 + ASPECT_TOLERANCE):
+                cluster[:2] = low, high
+                found[shape] = cluster[2]
+                break
+        else:
+            clusters.append([ratio, ratio, shape])
+            found[shape] = shape
+    return found
+
+
+def group_key(prompt: int, first_shape: tuple[int, int], view: View, model: str = "", seed: str = "") -> str:
+    """The key of a group: `prompt` is the form that the view compares by (see `prompt_of_key` for the way back)."""
+    width, height = first_shape
+    shared = math.gcd(width, height)
+    options = view.ignore_loras + 2 * view.ignore_case + 4 * view.same_model + 8 * view.same_seed
+    key = f"{prompt & 0xFFFFFFFFFFFFFFFF:016x}{options:x}{width // shared:05x}{height // shared:05x}"
+    if view.same_model or view.same_seed:
+        key += f"{identify(f'{model}/{seed}') & 0xFFFFFFFFFFFFFFFF:016x}"
+    return key
+
+
+def prompt_of_key(key: str) -> int | None:
+    """The prompt's number that a group's key begins with; None for what is no such key."""
+    if not re.fullmatch(r"[0-9a-f]{27,64}", key):
+        return None
+    number = int(key[:16], 16)
+    return number - (1 << 64) if number >> 63 else number
 
 
 def split_into_screens(group: Group, mode: str) -> list[Screen]:
-    """Every image of the group on a screen: even grids of at most nine, or duels in which each image meets one other.
+    """Every image of the group on a screen, as `split_evenly` says."""
+    parts = [tuple(group.images[index] for index in part) for part in split_evenly(len(group.images), mode)]
+    return [Screen(screen_key(mode, group.key, [image.key for image in part]), group, mode, part) for part in parts]
+
+
+def split_evenly(size: int, mode: str) -> list[tuple[int, ...]]:
+    """The images (0 to size - 1) of each screen: even grids of at most nine, or duels in which each image meets one other.
 
     An odd image out duels the first one, so that none is left unseen. A group of one has no screen.
     """
-    images = group.images
-    if len(images) < 2:
+    if size < 2:
         return []
     if mode == "duel":
-        parts = [images[i : i + 2] for i in range(0, len(images) - 1, 2)]
-        parts += [(images[-1], images[0])] if len(images) % 2 else []
-    else:
-        count = math.ceil(len(images) / SCREEN_SIZE)
-        cuts = [round(i * len(images) / count) for i in range(count + 1)]
-        parts = [images[start:end] for start, end in itertools.pairwise(cuts)]
-    return [Screen(screen_key(mode, group.key, [image.key for image in part]), group, mode, tuple(part)) for part in parts]
+        return [(i, i + 1) for i in range(0, size - 1, 2)] + ([(size - 1, 0)] if size % 2 else [])
+    count = screen_count(size, mode)
+    cuts = [round(i * size / count) for i in range(count + 1)]
+    return [tuple(range(start, end)) for start, end in itertools.pairwise(cuts)]
+
+
+def screen_count(size: int, mode: str) -> int:
+    """How many screens `split_evenly` makes of a group of two or more."""
+    return -(-size // 2) if mode == "duel" else -(-size // SCREEN_SIZE)
 
 
 def screen_key(mode: str, group: str, keys: Iterable[str]) -> str:
     """The name of the screen that shows these images of a group, in whatever order."""
-    return _digest(mode, group, *sorted(keys))
-
-
-def _split_by_aspect(images: Iterable[IndexedImage]) -> list[list[IndexedImage]]:
-    """Clusters in which no ratio is more than the tolerance above the lowest. Cutting at gaps, not at fixed edges, keeps
-    two nearly equal ratios together wherever they lie."""
-    clusters: list[list[IndexedImage]] = []
-    for image in sorted(images, key=_aspect):
-        if clusters and _aspect(image) <= _aspect(clusters[-1][0]) * (1 + ASPECT_TOLERANCE):
-            clusters[-1].append(image)
-        else:
-            clusters.append([image])
-    return clusters
-
-
-def _make_group(prompt: str, images: list[IndexedImage]) -> Group:
-    aspect = _aspect(images[0])
-    bucket = round(math.log(aspect) / math.log(1 + ASPECT_TOLERANCE))
-    ordered = tuple(sorted(images, key=lambda image: image.key))
-    return Group(_digest(prompt, str(bucket)), prompt, aspect, ordered)
-
-
-def _aspect(image: IndexedImage) -> float:
-    return image.record.width / image.record.height
-
-
-def _digest(*parts: str) -> str:
-    return hashlib.blake2b("\0".join(parts).encode("utf-8", "surrogatepass"), digest_size=12).hexdigest()
+    return hashlib.blake2b("\0".join((mode, group, *sorted(keys))).encode(), digest_size=12).hexdigest()

@@ -1,97 +1,78 @@
 """The library: what is known of the images in folders. Rebuildable: a scan reads everything again.
 
 A scan lists the folder first and opens only files whose size or time changed since the last scan. A file that cannot be
-read, or says no prompt, is a row with its reason, never a crash.
+read, or says no prompt, is a row with its reason, never a crash. What is known of pixels is kept by content, so it outlives
+a move; what people said (typed prompts, what may stand in for missing ones) is with their picks.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
-import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field, fields, replace
+from bisect import bisect_left
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dpo import StudioError
-from dpo.groups import Group, IndexedImage, group_images, normalise_prompt
-from dpo.metadata import ImageRecord, read_image
+from dpo.catalogue import (
+    IN_FOLDER, Catalogue, LeftOut, count_facets, find_group, find_members, list_left_out, make_catalogue, range_of,
+)  # fmt: skip
+from dpo.groups import Group, IndexedImage, View, identify, prompt_forms
+from dpo.metadata import content_key
+from dpo.rows import Batch, Facts, make_facts, to_image
+from dpo.scan import FEW, IMAGE_ENDINGS, LibraryError, Scan, ScanReport, list_folder, read_all
+from dpo.schema import INDEX_MIGRATIONS
+from dpo.standins import Giver, StandIns
 
 if TYPE_CHECKING:
+    from dpo.picks import GivenPrompts
     from dpo.project import Database
 
-IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".webp")
-BATCH = 64  # files per transaction: what a stopped or killed scan loses at most
-_SAMPLE = 1 << 16  # bytes of head and of tail that go into a key
-_RECORD_FIELDS = ",".join(entry.name for entry in fields(ImageRecord))
+__all__ = [
+    "IMAGE_ENDINGS", "INDEX_MIGRATIONS", "Library", "LibraryError", "Scan", "ScanReport", "StandIns", "content_key",
+    "list_images", "resolve_folder",
+]  # fmt: skip
 
-
-class LibraryError(StudioError):
-    """A folder that cannot be scanned, or holds nothing to use."""
-
-
-@dataclass(frozen=True)
-class ScanReport:
-    """What a scan did, in files. `stopped`: it was asked to stop, and what it had read is kept."""
-
-    total: int
-    read: int
-    unchanged: int
-    gone: int
-    stopped: bool
+MOST_READERS = 4
+SECONDS_OF_WORK = 0.5  # between two transactions of a scan: what one that is killed loses at most
+MOST_BATCHES, MOST_ROWS = 16, 1024  # in one of them
+NEAR = 4  # bits of 64 in which the hashes of near-duplicates differ at most
+MOST_KEPT = 16  # answers for views; a page asks for one or two
+_KEYS = "key IN (SELECT value FROM json_each(?))"
+_SAVED = ("fingerprint", "made", "key", "content", "prepared", "has_own", "state", *Facts._fields)
 
 
 @dataclass(frozen=True)
 class FolderSummary:
-    """What a folder holds. `prompts` counts different prompts, `groups` those that can be picked from."""
+    """Until the page has moved to `Catalogue`."""
 
     images: int
     prompts: int
     groups: int
     without_prompt: int
     unreadable: int
-    alone: int  # images with a prompt, and no other image to compare with
-    example: str  # the reason of one image that is not used, for when none is
-
-
-@dataclass
-class Scan:
-    """A scan in its thread. Pages read it as they like; closing a page changes nothing."""
-
-    folder: str
-    done: int = 0
-    total: int = 0
-    started: float = field(default_factory=time.monotonic)
-    report: ScanReport | None = None
-    error: str = ""
-    stop: threading.Event = field(default_factory=threading.Event)
-    finished: threading.Event = field(default_factory=threading.Event)
-
-    @property
-    def rate(self) -> float:
-        """Files a second so far."""
-        return self.done / max(time.monotonic() - self.started, 1e-3)
-
-    @property
-    def seconds_left(self) -> float | None:
-        """At the pace so far; None while there is no pace."""
-        return (self.total - self.done) / self.rate if self.done else None
+    alone: int
+    example: str
 
 
 class Library:
     """The index of a project's images. Any thread may ask; one scan runs at a time."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, given: GivenPrompts) -> None:
         self._database = database
+        self._given = given
         self._lock = threading.Lock()
         self._scan: Scan | None = None
-        # Grouping ten thousand images takes a tenth of a second and is asked for at every pick, so the last answer is kept.
-        self._grouped: tuple[str, int, list[Group]] | None = None
-        self._forget_records_of_another_version()
+        # A page asks for the same few things at every pick and every look, so the last answers are kept: what was asked ->
+        # (revision, answer), the oldest first.
+        self._answers: dict[tuple, tuple[int, object]] = {}
+        self._answering = threading.Lock()
+
+    # --- scanning
 
     def start_scan(self, folder: str | Path) -> Scan:
         """Scan in a thread. Returns the running scan if it is of this folder. Raises LibraryError if another runs, or for a
@@ -115,79 +96,192 @@ class Library:
         folder: str | Path,
         report: Callable[[int, int], None] = lambda done, total: None,
         stop: threading.Event | None = None,
+        processes: int | None = None,
     ) -> ScanReport:
         """Bring the index up to date with a folder and the folders in it, hidden ones left out.
 
-        `report(done, total)` counts files. Raises LibraryError for a folder that is not there or holds no image files.
-        Files that vanish or change meanwhile are taken as they were met.
+        `report(done, total)` counts files. `processes`: how many read files, 0 for this one; None decides by their number.
+        Raises LibraryError for a folder that is not there or holds no image files, and when a reading process dies; what was
+        read is kept. Files that vanish or change meanwhile are taken as they were met.
         """
-        folder = resolve_folder(folder)
-        found = dict(list_images(folder))
-        known = {row["path"]: row["fingerprint"] for row in self._rows(folder, "path, fingerprint")}
-        self._remove(known.keys() - found.keys())
-        gone = len(known.keys() - found.keys())
-        if not found:
+        folder, stop = resolve_folder(folder), stop or threading.Event()
+        known = dict(self._database.tuples(f"SELECT path, fingerprint FROM images WHERE {IN_FOLDER}", range_of(folder)))
+        changed, total = [], 0
+        for found in list_folder(folder):
+            total += 1
+            if known.pop(found.path, None) != found.fingerprint:
+                changed.append(found)
+        gone = self._remove(known)
+        if not total:
             raise LibraryError(
                 f"{folder}: no image files found (looked for {', '.join(IMAGE_ENDINGS)}, also in the folders inside it). "
                 "Choose the folder your images are in."
             )
-        changed = [path for path, fingerprint in found.items() if known.get(path) != fingerprint]
-        unchanged = len(found) - len(changed)
-        report(unchanged, len(found))
-        read = 0
-        for start in range(0, len(changed), BATCH):
-            batch = []
-            for path in changed[start : start + BATCH]:
-                if stop is not None and stop.is_set():
-                    break
-                batch.append((path, found[path], *_read(path)))
-                report(unchanged + read + len(batch), len(found))
-                # Parsing is pure Python: give way, or every answer to a page waits for the interpreter's lock.
-                time.sleep(0.0005)
-            self._save(batch)
-            read += len(batch)
-        return ScanReport(len(found), read, unchanged, gone, stopped=unchanged + read < len(found))
+        giver = self._giver(folder)
+        read = moved = 0
+        unchanged, vanished = total - len(changed), len(gone)
+        report(unchanged, total)
+        if processes is None:
+            processes = 0 if len(changed) <= FEW else max(2, min(MOST_READERS, os.cpu_count() or 1))
+        pending: list[Batch] = []
+        saved = time.monotonic()
+        try:
+            for batch in read_all(changed, processes, stop):
+                pending.append(batch)
+                read += len(batch.rows)
+                report(unchanged + read, total)
+                if len(pending) >= MOST_BATCHES or time.monotonic() - saved > SECONDS_OF_WORK:
+                    moved += self._save(pending, giver, gone)
+                    pending, saved = [], time.monotonic()
+        finally:
+            moved += self._save(pending, giver, gone)
+        self._give_again(folder, giver)
+        return ScanReport(total, read, unchanged, sum(map(len, gone.values())), unchanged + read < total, moved)
 
-    def images(self, folder: str | Path) -> list[IndexedImage]:
-        """Every image of a folder that was scanned, readable or not, by path."""
-        return [_to_image(row) for row in self._rows(folder, "key, path, record")]
-
-    def image(self, key: str) -> IndexedImage | None:
-        """The image with this content, at a path where it still is if there is one."""
-        found = [_to_image(row) for row in self._database.read("SELECT key, path, record FROM images WHERE key = ?", (key,))]
-        return next((image for image in found if os.path.exists(image.path)), found[0] if found else None)
-
-    def groups(self, folder: str | Path) -> list[Group]:
-        """The groups of a folder that can be picked from: those of two images or more."""
-        return [group for group in self._all_groups(folder) if len(group.images) > 1]
-
-    def problems(self, folder: str | Path) -> list[tuple[str, str]]:
-        """(path, reason) of every image that cannot be picked: unreadable, without a prompt, or the only one of its group."""
-        rows = [(image.path, reason) for image in self.images(folder) if (reason := _reason(image.record))]
-        for group in self._all_groups(folder):
-            if len(group.images) == 1:
-                rows.append(
-                    (group.images[0].path, "No other image has its prompt and shape, so there is nothing to compare it with.")
-                )
-        return sorted(rows)
-
-    def summary(self, folder: str | Path) -> FolderSummary:
-        images, groups = self.images(folder), self._all_groups(folder)
-        unreadable = [image for image in images if not image.record.width]
-        silent = [image for image in images if image.record.width and _reason(image.record)]
-        return FolderSummary(
-            images=len(images), prompts=len({group.prompt for group in groups}),
-            groups=sum(len(group.images) > 1 for group in groups), without_prompt=len(silent), unreadable=len(unreadable),
-            alone=sum(len(group.images) == 1 for group in groups),
-            example=next((_reason(image.record) for image in (*silent, *unreadable)), ""),
-        )  # fmt: skip
+    # --- asking
 
     def revision(self) -> int:
         """Grows whenever the index changed: cheap to ask."""
         return self._database.read("SELECT value FROM facts WHERE name = 'revision'")[0]["value"]
 
+    def catalogue(self, view: View) -> Catalogue:
+        """The groups of a view and what is left out of them. Raises LibraryError for a filter we do not understand."""
+        view = _absolute_view(view)
+        return self._kept(("catalogue", view), lambda: make_catalogue(self._database, view))
+
+    def group(self, view: View, key: str) -> Group | None:
+        """A group of two images or more of the view, with what is known of its images."""
+        return find_group(self._database, _absolute_view(view), key)
+
+    def members(self, view: View, keys: Iterable[str]) -> dict[str, list[tuple[str, ...]]]:
+        """The groups of two or more that hold any of these images: each group's images in order, each as the keys of its
+        copies."""
+        return find_members(self._database, _absolute_view(view), keys)
+
+    def groups(self, folder: str | Path) -> list[Group]:
+        """All groups of a folder that can be picked from, with their images; slow for many."""
+        view = View(str(folder))
+        found = (self.group(view, line.key) for line in self.catalogue(view).lines)
+        return [group for group in found if group]
+
+    def facets(self, folder: str | Path) -> dict[str, list[tuple[str, int]]]:
+        """What a view of the folder can be filtered by: "generator", "model" and "size" -> (value, images), most first."""
+        folder = _absolute_view(View(str(folder))).folder
+        return self._kept(("facets", folder), lambda: count_facets(self._database, folder))
+
+    def left_out(self, folder: str | Path | View, reason: str, start: int, count: int) -> list[LeftOut]:
+        """Files `start` to `start + count` of those left out for one of REASONS, by path: of a folder, or of a view."""
+        view = _absolute_view(folder if isinstance(folder, View) else View(str(folder)))
+        alone = self.catalogue(view).alone if reason == "alone" else ()
+        return list_left_out(self._database, view, reason, start, count, alone)
+
+    def images(self, folder: str | Path) -> list[IndexedImage]:
+        """Every image of a folder that was scanned, readable or not, by path."""
+        return self._images(f"{IN_FOLDER} ORDER BY path", range_of(str(_absolute(folder))))
+
+    def image(self, key: str) -> IndexedImage | None:
+        """The image with this content, at a path where it still is if there is one."""
+        found = self._images("key = ?", (key,))
+        return next((image for image in found if os.path.exists(image.path)), found[0] if found else None)
+
+    def problems(self, folder: str | Path) -> list[tuple[str, str]]:
+        reasons = self.catalogue(View(str(folder))).reasons
+        return sorted((row.path, row.sentence) for reason in reasons for row in self.left_out(folder, reason, 0, 500))
+
+    def summary(self, folder: str | Path) -> FolderSummary:
+        catalogue = self.catalogue(View(str(folder)))
+        reasons = catalogue.reasons
+        unreadable = sum(reasons.get(reason, 0) for reason in ("unreadable", "not_image", "damaged"))
+        silent = sum(reasons.get(reason, 0) for reason in ("no_metadata", "unknown_metadata", "no_prompt"))
+        return FolderSummary(
+            catalogue.images,
+            catalogue.prompts,
+            len(catalogue.lines),
+            silent,
+            unreadable,
+            reasons.get("alone", 0),
+            catalogue.example,
+        )
+
+    # --- pixels
+
+    def note_pixels(self, rows: list[tuple[str, str, str]]) -> None:
+        """What decoding found out: (key, digest of the pixels, difference hash as 16 hex digits). Files with the same pixels
+        are copies from then on."""
+        with self._database.write() as connection:
+            connection.executemany("INSERT OR REPLACE INTO pixels VALUES (?, ?, ?)", rows)
+            # Only a copy changes what anybody sees.
+            copies = connection.execute(
+                "SELECT 1 FROM images JOIN json_each(?) ON content = value AND key NOT IN (SELECT value FROM json_each(?)) LIMIT 1",
+                (json.dumps([identify(digest) for _, digest, _ in rows]), json.dumps([key for key, _, _ in rows])),
+            ).fetchone()
+            connection.executemany(
+                "UPDATE images SET content = ?, prepared = 1 WHERE key = ?", [(identify(digest), key) for key, digest, _ in rows]
+            )
+            if copies or len({digest for _, digest, _ in rows}) < len({key for key, _, _ in rows}):
+                _count_change(connection)
+
+    def unprepared(self, folder: str | Path, count: int) -> list[tuple[str, str]]:
+        """(key, path) of up to `count` images in groups whose pixels nobody has noted yet, by path."""
+        folder = str(_absolute(folder))
+        alone = self.catalogue(View(folder)).alone
+        found: dict[str, str] = {}
+        for key, path in self._database.each(
+            f"SELECT key, path FROM images INDEXED BY images_unprepared WHERE prepared = 0 AND reason = '' AND {IN_FOLDER} "
+            "ORDER BY path",
+            range_of(folder),
+        ):
+            place = bisect_left(alone, path)
+            if place == len(alone) or alone[place] != path:
+                found.setdefault(key, path)
+                if len(found) == count:
+                    break
+        return list(found.items())
+
+    def near(self, keys: Iterable[str]) -> dict[str, int]:
+        """A number for each of these images that looks nearly like another of them; the same for those that look alike."""
+        rows = self._database.tuples(
+            "SELECT key, dhash FROM pixels WHERE key IN (SELECT value FROM json_each(?)) ORDER BY key", (json.dumps(list(keys)),)
+        )
+        hashes = [int(dhash, 16) for _, dhash in rows]
+        cluster = list(range(len(rows)))
+        for one, mine in enumerate(hashes):
+            for other in range(one):
+                if (mine ^ hashes[other]).bit_count() <= NEAR and cluster[one] != cluster[other]:
+                    old, new = cluster[one], cluster[other]
+                    cluster = [new if number == old else number for number in cluster]
+        return {key: number for (key, _), number in zip(rows, cluster, strict=True) if cluster.count(number) > 1}
+
+    # --- what stands in for prompts
+
+    def stand_ins(self, folder: str | Path) -> StandIns:
+        """What was chosen for a folder, or for the nearest folder around it."""
+        folder = str(_absolute(folder))
+        around = [(place, choice) for place, choice in self._given.choices().items() if is_inside(folder, place)]
+        return max(around, key=lambda item: len(item[0]), default=("", StandIns()))[1]
+
+    def set_stand_ins(self, folder: str | Path, stand_ins: StandIns) -> None:
+        """Choose, and apply it at once; no image is opened. Raises StandInError for a table that cannot be used: then nothing
+        was changed."""
+        folder = str(_absolute(folder))
+        giver = Giver({**self._choices(folder), folder: stand_ins}, self._given.typed())
+        self._given.choose(folder, stand_ins)
+        self._give_again(folder, giver)
+
+    def give_prompt(self, key: str, prompt: str) -> None:
+        """A prompt that somebody typed for an image; it goes before what the file says. "" takes it back."""
+        self._given.give(key, prompt)
+        rows = self._database.tuples("SELECT id, path, key, has_own FROM images WHERE key = ?", (key,))
+        folders = {os.path.dirname(path) for _, path, _, _ in rows}
+        choices = {place: choice for folder in folders for place, choice in self._choices(folder).items()}
+        self._give(rows, Giver(choices, self._given.typed()))
+
+    # --- inside
+
     def _run(self, scan: Scan) -> None:
         def report(done: int, total: int) -> None:
+            if not scan.total:
+                scan.unchanged, scan.started = done, time.monotonic()
             scan.done, scan.total = done, total
 
         try:
@@ -199,41 +293,134 @@ class Library:
         finally:
             scan.finished.set()
 
-    def _all_groups(self, folder: str | Path) -> list[Group]:
-        folder, revision = str(_absolute(folder)), self.revision()
-        kept = self._grouped
-        if kept is None or kept[:2] != (folder, revision):
-            usable = [image for image in self.images(folder) if not _reason(image.record)]
-            kept = self._grouped = (folder, revision, group_images(usable))
-        return kept[2]
+    def _kept(self, question: tuple, answer: Callable[[], object]):
+        with self._answering:  # two pages that ask the same wait for one answer
+            revision = self.revision()
+            kept = self._answers.pop(question, None)
+            if kept is None or kept[0] != revision:
+                kept = revision, answer()
+            self._answers[question] = kept
+            while len(self._answers) > MOST_KEPT:
+                del self._answers[next(iter(self._answers))]
+            return kept[1]
 
-    def _rows(self, folder: str | Path, columns: str) -> list[sqlite3.Row]:
-        # A range instead of LIKE: it uses the index, and % or _ in a folder's name mean themselves.
-        prefix = str(_absolute(folder)).rstrip(os.sep) + os.sep
-        return self._database.read(
-            f"SELECT {columns} FROM images WHERE path > ? AND path < ? ORDER BY path",
-            (prefix, prefix[:-1] + chr(ord(os.sep) + 1)),
+    def _images(self, where: str, values: tuple) -> list[IndexedImage]:
+        rows = self._database.tuples(
+            f"SELECT key, path, record, given FROM images JOIN records ON records.id = images.id WHERE {where}", values
         )
+        return [to_image(*row) for row in rows]
 
-    def _save(self, batch: list[tuple[str, str, str, ImageRecord]]) -> None:
-        if batch:
-            rows = [(path, fingerprint, key, json.dumps(asdict(record))) for path, fingerprint, key, record in batch]
+    def _remove(self, paths: Iterable[str]) -> dict[str, list[int]]:
+        """Forget files. Returns the ids they had, by key: the next file with that content is the same one, moved."""
+        listed = json.dumps(list(paths))
+        ids: dict[str, list[int]] = {}
+        if listed != "[]":
             with self._database.write() as connection:
-                connection.executemany("INSERT OR REPLACE INTO images (path, fingerprint, key, record) VALUES (?, ?, ?, ?)", rows)
+                chosen = "path IN (SELECT value FROM json_each(?))"
+                for key, number in connection.execute(f"SELECT key, id FROM images WHERE {chosen}", (listed,)):
+                    ids.setdefault(key, []).append(number)
+                connection.execute(f"DELETE FROM images WHERE {chosen}", (listed,))
                 _count_change(connection)
+        return ids
 
-    def _remove(self, paths) -> None:
-        if paths:
-            with self._database.write() as connection:
-                connection.executemany("DELETE FROM images WHERE path = ?", [(path,) for path in paths])
-                _count_change(connection)
-
-    def _forget_records_of_another_version(self) -> None:
+    def _save(self, batches: list[Batch], giver: Giver, gone: dict[str, list[int]]) -> int:
+        """Store rows; returns how many of them were known at a path that is gone, and takes those out of `gone`."""
+        rows = [row for batch in batches for row in batch.rows]
+        if not rows:
+            return 0
+        keys = json.dumps([row.key for row in rows if row.key])
         with self._database.write() as connection:
-            row = connection.execute("SELECT value FROM facts WHERE name = 'record'").fetchone()
-            if row is None or row["value"] != _RECORD_FIELDS:
-                connection.execute("DELETE FROM images")
-                connection.execute("INSERT OR REPLACE INTO facts VALUES ('record', ?)", (_RECORD_FIELDS,))
+            numbers = self._find_moved(connection, rows, keys, gone)
+            pixels = dict(map(tuple, connection.execute(f"SELECT key, digest FROM pixels WHERE {_KEYS}", (keys,))))
+            connection.executemany(
+                "INSERT OR IGNORE INTO prompts VALUES (?, ?, ?, ?, ?, ?)", [forms for batch in batches for forms in batch.prompts]
+            )
+            connection.executemany(
+                "INSERT INTO images VALUES (?, ?, ?, ?, ?, ?, ?, ?, '', ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (path) DO UPDATE SET "
+                + ", ".join(f"{name} = excluded.{name}" for name in _SAVED),
+                [
+                    (
+                        numbers.get(row.path), row.path, row.fingerprint, row.made, row.key,
+                        identify(pixels[row.key]) if row.key in pixels else row.content, row.key in pixels, row.has_own, *row.facts,
+                    )
+                    for row in rows
+                ],
+            )  # fmt: skip
+            connection.executemany(
+                "INSERT OR REPLACE INTO records SELECT id, ?, '' FROM images WHERE path = ?",
+                [(row.record, row.path) for row in rows],
+            )
+            _count_change(connection)
+        wanting = [row.path for row in rows if giver.state(row.path, row.key, bool(row.has_own))]
+        if wanting:
+            self._give(
+                self._database.tuples(
+                    "SELECT id, path, key, has_own FROM images WHERE path IN (SELECT value FROM json_each(?))",
+                    (json.dumps(wanting),),
+                ),
+                giver,
+            )
+        return len(numbers)
+
+    def _find_moved(self, connection, rows: list, keys: str, gone: dict[str, list[int]]) -> dict[str, int]:
+        """Path -> the id its file had where it was before. Forgets the old places that lie outside the folder."""
+        elsewhere: dict[str, list[tuple[str, int]]] = {}
+        for key, path, number in connection.execute(f"SELECT key, path, id FROM images WHERE {_KEYS}", (keys,)):
+            elsewhere.setdefault(key, []).append((path, number))
+        numbers = {}
+        for row in rows:
+            places = elsewhere.get(row.key, [])
+            if any(path == row.path for path, _ in places):  # read again where it was
+                continue
+            old = next((place for place in places if not os.path.lexists(place[0])), None)
+            if gone.get(row.key):
+                numbers[row.path] = gone[row.key].pop()
+            elif old:
+                places.remove(old)
+                connection.execute("DELETE FROM images WHERE id = ?", (old[1],))
+                numbers[row.path] = old[1]
+        return numbers
+
+    def _choices(self, folder: str) -> dict[str, StandIns]:
+        """Those that matter for the files of a folder."""
+        return {
+            place: choice
+            for place, choice in self._given.choices().items()
+            if is_inside(folder, place) or is_inside(place, folder)
+        }
+
+    def _giver(self, folder: str) -> Giver:
+        return Giver(self._choices(folder), self._given.typed())
+
+    def _give_again(self, folder: str, giver: Giver) -> None:
+        """Bring up to date what stands in for the prompts of a folder's files, where it changed."""
+        rows = self._database.tuples(
+            f"SELECT id, path, key, has_own, state FROM images WHERE has_own = 0 AND width > 0 AND {IN_FOLDER} ORDER BY path",
+            range_of(folder),
+        )
+        changed = [row[:4] for row in rows if giver.state(*row[1:3], bool(row[3])) != row[4]]
+        for start in range(0, len(changed), MOST_ROWS):
+            self._give(changed[start : start + MOST_ROWS], giver)
+
+    def _give(self, rows: list[tuple[int, str, str, int]], giver: Giver) -> None:
+        """Work out what stands in for the prompts of (id, path, key, has_own) and store it."""
+        prompts, facts, records = [], [], []
+        for number, path, key, has_own in rows:
+            given = giver.give(path, key, bool(has_own))
+            ((record,),) = self._database.tuples("SELECT record FROM records WHERE id = ?", (number,))
+            given_json = json.dumps(given) if given else ""
+            effective = to_image(key, path, record, given_json).record
+            forms = prompt_forms(effective.prompt)
+            if forms:
+                prompts.append(forms)
+            facts.append((giver.state(path, key, bool(has_own)), *make_facts(effective, forms), number))
+            records.append((given_json, number))
+        if rows:
+            with self._database.write() as connection:
+                connection.executemany("INSERT OR IGNORE INTO prompts VALUES (?, ?, ?, ?, ?, ?)", prompts)
+                names = ", ".join(f"{name} = ?" for name in ("state", *Facts._fields))
+                connection.executemany(f"UPDATE images SET {names} WHERE id = ?", facts)
+                connection.executemany("UPDATE records SET given = ? WHERE id = ?", records)
                 _count_change(connection)
 
 
@@ -249,78 +436,23 @@ def resolve_folder(folder: str | Path) -> str:
     return str(path)
 
 
-def content_key(path: str | Path) -> str:
-    """Identify a file by its size, head and tail: 24 hex characters, the same wherever the file lies. Raises OSError."""
-    with open(path, "rb") as file:
-        size = os.fstat(file.fileno()).st_size
-        digest = hashlib.blake2b(str(size).encode(), digest_size=12)
-        digest.update(file.read(_SAMPLE))
-        file.seek(max(_SAMPLE, size - _SAMPLE))
-        digest.update(file.read(_SAMPLE))
-    return digest.hexdigest()
+def list_images(folder: str) -> list[tuple[str, str]]:
+    """(path, fingerprint) of each image file, without those that cannot even be looked at (see `list_folder`)."""
+    return [(found.path, found.fingerprint) for found in list_folder(folder) if not found.problem]
+
+
+def is_inside(path: str, folder: str) -> bool:
+    """Whether a path is a folder or lies in it; both absolute."""
+    return path == folder or path.startswith(folder.rstrip(os.sep) + os.sep)
 
 
 def _absolute(folder: str | Path) -> Path:
     return Path(str(folder).strip()).expanduser().resolve()
 
 
-def list_images(folder: str) -> Iterator[tuple[str, str]]:
-    """(path, fingerprint) of each image file. A fingerprint is its size and time, which the listing tells for nothing."""
-    pending = [folder]
-    while pending:
-        try:
-            with os.scandir(pending.pop()) as entries:
-                entries = [entry for entry in entries if not entry.name.startswith(".")]
-        except OSError:  # removed meanwhile, or not ours to read: its images are not there for us
-            continue
-        for entry in entries:
-            try:
-                if entry.is_dir(follow_symlinks=False):
-                    pending.append(entry.path)
-                elif entry.name.lower().endswith(IMAGE_ENDINGS) and entry.is_file():
-                    # A name that is no valid text cannot be kept; made valid it cannot be opened, and its row says so.
-                    path = entry.path.encode("utf-8", "replace").decode()
-                    status = entry.stat()
-                    yield path, f"{status.st_size}:{status.st_mtime_ns}"
-            except OSError:  # removed between listing and asking
-                continue
+def _absolute_view(view: View) -> View:
+    return replace(view, folder=str(_absolute(view.folder)))
 
 
-def _read(path: str) -> tuple[str, ImageRecord]:
-    """The key and record of a file; a file without a key has "", and its record says why."""
-    record = read_image(path)
-    try:
-        return content_key(path), record
-    except OSError as error:
-        reason = f"{os.path.basename(path)} cannot be opened: {error.strerror}. Check the file and scan again."
-        return "", replace(record, error=record.error or reason)
-
-
-def _reason(record: ImageRecord) -> str:
-    """Why an image cannot be picked, or ""."""
-    if record.error:
-        return record.error
-    if not normalise_prompt(record.prompt):
-        return f"{os.path.basename(record.path)}: its prompt is only commas and spaces. Skip the file, or give it a prompt."
-    return ""
-
-
-def _to_image(row: sqlite3.Row) -> IndexedImage:
-    values = json.loads(row["record"])
-    return IndexedImage(row["key"], row["path"], ImageRecord(**{**values, "warnings": tuple(values["warnings"])}))
-
-
-def _count_change(connection: sqlite3.Connection) -> None:
+def _count_change(connection) -> None:
     connection.execute("UPDATE facts SET value = value + 1 WHERE name = 'revision'")
-
-
-def _create_images(connection: sqlite3.Connection) -> None:
-    connection.execute("CREATE TABLE facts (name TEXT PRIMARY KEY, value NOT NULL)")
-    connection.execute("INSERT INTO facts VALUES ('revision', 0)")
-    connection.execute(
-        "CREATE TABLE images (path TEXT PRIMARY KEY, fingerprint TEXT NOT NULL, key TEXT NOT NULL, record TEXT NOT NULL)"
-    )
-    connection.execute("CREATE INDEX images_by_key ON images (key)")
-
-
-INDEX_MIGRATIONS = [_create_images]

@@ -16,18 +16,23 @@ import json
 import re
 import secrets
 import sqlite3
+import threading
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dpo.groups import MODES, Group, IndexedImage, Screen, normalise_prompt, split_into_screens
+from dpo.groups import MODES, Group, IndexedImage, Screen, View, normalise_prompt, prompt_forms, split_into_screens, without_loras
 from dpo.pairs import Pair
+from dpo.progress import Change, NextScreens, Progress
+from dpo.standins import StandIns
 
 if TYPE_CHECKING:
+    from dpo.library import Library
     from dpo.project import Database
 
+MOST_KEPT = 8  # views whose progress is kept; a page asks for one
 DUEL_RESULTS = ("left", "right", "tie", "skip")
 _PICK_FIELDS = {"client", "number", "op", "group", "images", "result"}
 _FIELDS = {
@@ -81,6 +86,8 @@ class PickStore:
     def __init__(self, database: Database, find_image: Callable[[str], IndexedImage | None]) -> None:
         self._database = database
         self._find_image = find_image
+        self._progress: dict[tuple[View, str], Progress] = {}  # the oldest first
+        self._asking = threading.Lock()
 
     def project_id(self) -> str:
         return self._database.read("SELECT value FROM facts WHERE name = 'project'")[0]["value"]
@@ -160,6 +167,33 @@ class PickStore:
                 still_open += [screen for screen in screens if sum(image.key in unseen for image in screen.images) >= needed]
         return still_open, total
 
+    def next_screens(self, library: Library, view: View, mode: str, want: int, have: set[str]) -> NextScreens:
+        """Up to `want` further screens of a view, in the order of its groups' first paths; `have` are the keys of those the
+        page holds. See `Progress` for what is open."""
+        with self._asking:
+            return self._brought_up_to_date(library, view, mode).next_screens(library, want, have)
+
+    def unpicked(self, library: Library, view: View, mode: str) -> dict[str, int]:
+        """Group key -> screens still open, of the groups that have picks; of all others every screen is."""
+        with self._asking:
+            return self._brought_up_to_date(library, view, mode).unpicked()
+
+    def _brought_up_to_date(self, library: Library, view: View, mode: str) -> Progress:
+        progress = self._progress.pop((view, mode), None) or Progress(view, mode)
+        self._progress[view, mode] = progress
+        while len(self._progress) > MOST_KEPT:
+            del self._progress[next(iter(self._progress))]
+        position = self.revision()
+        rows = self._database.read(
+            "SELECT pick.op, pick.group_key, pick.keys, entry.op = 'undo' AS is_undo FROM picks AS entry "
+            "JOIN picks AS pick ON pick.position = coalesce(entry.undoes, entry.position) "
+            "WHERE entry.position > ? AND entry.position <= ?",
+            (progress.position, position),
+        )
+        changes = [Change(row["op"], row["group_key"], tuple(row["keys"].split()), -1 if row["is_undo"] else 1) for row in rows]
+        progress.bring_up_to_date(library, changes, position)
+        return progress
+
     def _store(self, connection: sqlite3.Connection, operation: dict) -> int:
         """Insert one operation; 1 if it was new. Raises Refused."""
         client, number, op = _check_shape(operation)
@@ -193,13 +227,14 @@ class PickStore:
         images = [self._find_image(key) for key in keys]
         if None in images:
             raise Refused(f"image {keys[images.index(None)]!r} is not in the index; scan its folder again")
-        prompts = {normalise_prompt(image.record.prompt) for image in images}
-        if len(prompts) != 1:
+        # A view may leave LoRA tags and case aside; nothing makes different words comparable.
+        if len({forms and forms.both for forms in (prompt_forms(image.record.prompt) for image in images)}) != 1:
             raise Refused("the images have different prompts")
         result, chosen, rejected = _check_result(op, keys, operation["result"])
+        prompt = _prompt_of_pick(images, keys.index(chosen) if chosen else 0)
         paths = json.dumps([image.path for image in images])
         return {
-            "group_key": group, "prompt": prompts.pop(), "keys": " ".join(keys), "paths": paths,
+            "group_key": group, "prompt": prompt, "keys": " ".join(keys), "paths": paths,
             "result": result, "chosen": chosen, "rejected": rejected,
         }  # fmt: skip
 
@@ -208,6 +243,42 @@ class PickStore:
             image = self._find_image(key)
             return image.path if image else path
         return path
+
+
+class GivenPrompts:
+    """What people said about prompts: which stand-ins a folder may use, and prompts they typed."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def choices(self) -> dict[str, StandIns]:
+        """Absolute folder -> what was chosen for it."""
+        rows = self._database.read("SELECT * FROM stand_ins")
+        return {row["folder"]: StandIns(bool(row["sidecar"]), bool(row["folder_name"]), row["csv"]) for row in rows}
+
+    def choose(self, folder: str, choice: StandIns) -> None:
+        with self._database.write() as connection:
+            values = folder, choice.sidecar, choice.folder_name, choice.table
+            connection.execute("INSERT OR REPLACE INTO stand_ins VALUES (?, ?, ?, ?)", values)
+
+    def typed(self) -> dict[str, str]:
+        """Content key -> prompt."""
+        return {row["key"]: row["prompt"] for row in self._database.read("SELECT * FROM typed_prompts")}
+
+    def give(self, key: str, prompt: str) -> None:
+        """Keep a prompt somebody typed; one that says nothing takes it back."""
+        prompt = prompt.encode("utf-8", "replace").decode().strip()
+        with self._database.write() as connection:
+            if normalise_prompt(prompt):
+                connection.execute("INSERT OR REPLACE INTO typed_prompts VALUES (?, ?)", (key, prompt))
+            else:
+                connection.execute("DELETE FROM typed_prompts WHERE key = ?", (key,))
+
+
+def _prompt_of_pick(images: list[IndexedImage], first: int) -> str:
+    """The prompt that all have; where they differ in LoRA tags or case, that of image `first` without its tags."""
+    prompts = [normalise_prompt(image.record.prompt) for image in images]
+    return prompts[0] if len(set(prompts)) == 1 else without_loras(prompts[first])
 
 
 def _check_shape(operation: dict) -> tuple[str, int, str]:
@@ -287,4 +358,15 @@ def _create_picks(connection: sqlite3.Connection) -> None:
         WHERE op != 'undo' AND NOT EXISTS (SELECT 1 FROM picks WHERE undoes = pick.position)""")
 
 
-PICK_MIGRATIONS = [_create_picks]
+def _create_given_prompts(connection: sqlite3.Connection) -> None:
+    connection.execute("""
+        CREATE TABLE stand_ins (
+            folder TEXT PRIMARY KEY,
+            sidecar INTEGER NOT NULL,
+            folder_name INTEGER NOT NULL,
+            csv TEXT NOT NULL             -- path of a table, "" for none
+        )""")
+    connection.execute("CREATE TABLE typed_prompts (key TEXT PRIMARY KEY, prompt TEXT NOT NULL)")
+
+
+PICK_MIGRATIONS = [_create_picks, _create_given_prompts]

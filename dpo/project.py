@@ -16,7 +16,8 @@ from pathlib import Path
 
 from dpo import StudioError
 from dpo.library import INDEX_MIGRATIONS, Library
-from dpo.picks import PICK_MIGRATIONS, PickStore
+from dpo.picks import PICK_MIGRATIONS, GivenPrompts, PickStore
+from dpo.previews import Previews
 
 DEFAULT_PROJECT = Path("~/image-dpo/demo")
 BUSY_SECONDS = 10
@@ -34,6 +35,7 @@ class Project:
     id: str
     library: Library
     picks: PickStore
+    previews: Previews
 
     @property
     def runs(self) -> Path:
@@ -70,9 +72,9 @@ def open_project(path: Path = DEFAULT_PROJECT) -> Project:
             f"{picks_file} cannot be opened: {error}. If the disk has space and no other program holds the file, "
             "put picks.backup.sqlite in its place: it has the picks as they were when the project was last opened."
         ) from error
-    library = Library(_open_index(path / "index.sqlite"))
+    library = Library(_open_index(path / "index.sqlite"), GivenPrompts(picks))
     store = PickStore(picks, library.image)
-    return Project(path, store.project_id(), library, store)
+    return Project(path, store.project_id(), library, store, Previews(path / "cache" / "previews", library))
 
 
 class Database:
@@ -99,6 +101,16 @@ class Database:
 
     def read(self, sql: str, values: Sequence = ()) -> list[sqlite3.Row]:
         return self.connection().execute(sql, values).fetchall()
+
+    def tuples(self, sql: str, values: Sequence = ()) -> list[tuple]:
+        """Like `read`, plain and faster: for many rows."""
+        return list(self.each(sql, values))
+
+    def each(self, sql: str, values: Sequence = ()) -> Iterator[tuple]:
+        """The rows one by one, as plain tuples: for a caller that may stop early."""
+        cursor = self.connection().cursor()
+        cursor.row_factory = None
+        return cursor.execute(sql, values)
 
     @contextmanager
     def write(self) -> Iterator[sqlite3.Connection]:
