@@ -47,7 +47,7 @@ class Container:
 
 
 def read_container(file: BinaryIO, name: str) -> Container:
-    """FileWalk an open file, from its start wherever it stands; best one without a buffer of its own.
+    """Walk an open file, from its start wherever it stands; best one without a buffer of its own.
 
     Raises MetadataError if it is no whole image of a format known here, OSError if it cannot be read. `name` is what
     messages call the file.

@@ -32,6 +32,10 @@ TEXT_KINDS = (1, 2, 7, 129)  # bytes, ASCII, undefined, UTF-8: a byte each
 MAX_ENTRIES = 1000  # in a directory; cameras write about 50
 TIFF = re.compile(rb"II\*\0|MM\0\*")
 CHARACTER_CODES = (b"ASCII\0\0\0", b"UNICODE\0", b"JIS\0\0\0\0\0", b"\0" * 8)
+# Letters of scripts that prompts are written in. Bytes in the wrong order are as often letters of scripts that none is.
+USUAL = re.compile(
+    r"[\t\n\r -~\xa0-\u06ff\u0900-\u097f\u0e00-\u0e7f\u2000-\u206f\u3000-\u30ff\u4e00-\u9fff\uac00-\ud7a3\uff00-\uffef]"
+)
 RDF = "{http://www.w3.org/1999/02/22-rdf-syntax-ns#}"
 CREDENTIALS_HEAD = 32 << 10  # bytes looked through for who made them
 # A text in CBOR, after the key or, in later versions, the first key inside: its length is in one byte, or in the next.
@@ -98,12 +102,13 @@ def decode_user_comment(raw: bytes, order: str) -> str:
         is_marked = b"Steps:" in bare or bare.startswith(b"{")
         if code != b"UNICODE\0" or is_marked or (_is_plain(text) and text.encode() == bare):
             return text
-    # Prompts hold ASCII, whose zero byte comes first in big-endian UTF-16 and second in little-endian. Where there is none,
-    # the first of the two varies less: a script's letters stand together in Unicode.
     raw += b"\0" * (len(raw) % 2)  # it was stripped off
-    first, second = raw[0::2], raw[1::2]
-    big, little = (first.count(0), second.count(0)) if 0 in bare else (-len(set(first)), -len(set(second)))
-    is_big = big > little if big != little else order == ">"
+    first, second = raw[0::2].count(0), raw[1::2].count(0)
+    if first + second > 0.3 * len(bare) / 2:  # Latin letters, whose zero byte comes first in big-endian
+        is_big = first > second
+    else:
+        big, little = (len(USUAL.findall(raw.decode(f"utf-16-{order}e", "replace"))) for order in "bl")
+        is_big = big > little if big != little else order == ">"
     return raw.decode("utf-16-be" if is_big else "utf-16-le", "replace").rstrip("\0")
 
 
