@@ -26,11 +26,10 @@ NEGATIVE = "Negative prompt:"
 KEY = re.compile(r"\s*(\w[\w \-/]*):\s*")  # the key of a pair
 PLAIN_VALUE = re.compile(r"[^,]*")
 JSON_OBJECT = re.compile(r'\s*\{\s*"')
-JOINED = re.compile(r"[,.\s]+(?=Steps: \d+, ?[A-Z][\w ]+: )")  # where settings begin in a text of one line
-# "Save Image With Metadata (Universal)" labels the prompts of a model with two encoders.
-TWO_ENCODERS = re.compile(r"T5 Prompt:(.*?),?\s*CLIP Prompt:(.*)", re.DOTALL)
+JOINED = re.compile(r"[,\s]{1,9}(?=Steps: \d+, ?[A-Z][\w ]+: )")  # where settings begin in a text of one line
+ENCODERS = ("T5 Prompt:", "CLIP Prompt:")  # how "Save Image With Metadata (Universal)" labels the prompts of a model with two
 TEMPLATE = re.compile(r"(?:Negative )?Template:", re.IGNORECASE)
-LORA_TAG = re.compile(r"<(?:lora|lyco|lycoris|locon|hypernet):([^<>:]+)(?::([-+\d.]+))?[^<>]*>")
+LORA_TAG = re.compile(r"<(?:lora|lyco|lycoris|locon|hypernet):([^<>]{1,300})>")
 FIELDS = ("parameters", "UserComment", "ImageDescription", "comment")  # in order of trust
 # Cameras write "key: value" into UserComment, too.
 KNOWN_KEYS = {"steps", "sampler", "seed", "cfg scale", "model", "model hash", "schedule type"}
@@ -57,8 +56,9 @@ def _read(field: TextField, fields: Sequence[TextField], without_settings: bool 
     prompt = "" if prompt == "unknown" else prompt  # what "Save Image w/Metadata" writes when it found none
     negative_prompt, template = _split_template(negative_prompt)
     others = [settings.get("template", template)]
-    if match := TWO_ENCODERS.fullmatch(prompt):
-        prompt, other = (text.strip().rstrip(",") for text in match.groups())
+    if prompt.startswith(ENCODERS[0]) and ENCODERS[1] in prompt:
+        parts = prompt.removeprefix(ENCODERS[0]).partition(ENCODERS[1])
+        prompt, other = (text.strip().rstrip(",") for text in parts[::2])
         others.append(other)
     resources = parse_json(settings.get("civitai resources", ""))
     checkpoints = name_resources(resources, "checkpoint")
@@ -83,7 +83,7 @@ def split_parameters(text: str) -> tuple[str, str, dict[str, str]]:
     text = text.replace("\r\n", "\n").strip().rstrip("\0")
     if "\n" not in text:  # some sites join the lines: part them again
         text = JOINED.sub("\n", text, count=1)
-        text = re.sub(rf"[,\s]*{NEGATIVE}", f"\n{NEGATIVE}", text, count=1) if NEGATIVE in text else text
+        text = re.sub(rf"[,\s]{{0,9}}{NEGATIVE}", f"\n{NEGATIVE}", text, count=1) if NEGATIVE in text else text
     lines = text.split("\n")
     settings: dict[str, str] = {}
     for index in _settings_candidates(lines):
@@ -164,7 +164,8 @@ def _split_template(text: str) -> tuple[str, str]:
 
 def _loras(prompt: str, settings: dict[str, str], resources: object) -> tuple[Lora, ...]:
     """The tags in the prompt; what `Lora hashes` and ComfyUI's savers name besides; Civitai's resources."""
-    found = {name.strip(): to_float(strength) for name, strength in LORA_TAG.findall(prompt)}
+    tags = [tag.split(":") for tag in LORA_TAG.findall(prompt)]
+    found = {tag[0].strip(): to_float(tag[1]) if len(tag) > 1 else None for tag in tags}
     for pair in settings.get("lora hashes", "").split(","):
         if name := pair.partition(":")[0].strip():
             found.setdefault(name, None)

@@ -14,7 +14,7 @@ PLACES = {"PNG": PNG_PLACES, "JPEG": "EXIF, XMP and the comment", "GIF": "its co
 # Texts that are known and no prompt: what the field is called, a pattern in its text, what wrote it. First those of image
 # generators that store no prompt; then those of programs that generate nothing.
 WITHOUT_PROMPT = (
-    ("Comment", r'\{.*"req_type"', "NovelAI's director tools, which store no prompt"),
+    ("Comment", r'"req_type"', "NovelAI's director tools, which store no prompt"),
     ("C2PA", r"", "content credentials (C2PA, as the tools of OpenAI, Google and Adobe write them), which hold no prompt"),
     ("UserComment", r"aigc_info", "the mark of Dreamina or CapCut, which store no prompt"),
     ("AIGC", r"", "a mark that it was made by a machine, without a prompt"),

@@ -85,7 +85,7 @@ def _read_ruined(data: dict, where: str) -> Generation:
 def _read_a1111(field: TextField) -> Generation:
     full, negative, settings = split_parameters(field.text)
     prompt = settings.get("raw prompt") or full
-    weights = re.findall(r"([^:,]+): ([-\d.]+)", settings.get("lora weights", ""))
+    weights = [pair.rpartition(":")[::2] for pair in settings.get("lora weights", "").split(",") if ":" in pair]
     return Generation(
         prompt=prompt,
         negative_prompt=settings.get("raw negative prompt") or negative,

@@ -14,8 +14,8 @@ from dpo.metadata.containers import TextField
 from dpo.metadata.records import Generation, Lora, parse_json, to_float, to_int, to_size, to_text
 
 TEXTS = ("invokeai_metadata", "invokeai", "sd-metadata", "Dream", "invokeai_graph")
-QUOTED = re.compile(r'"((?:\\.|.)*?)"(?=\s+--?[A-Za-z]|\s*$)', re.DOTALL)
-UNQUOTED = re.compile(r"(.*?)(?=\s+-s ?\d|$)", re.DOTALL)
+QUOTED = re.compile(r'"((?:\\.|[^\\])*?)"(?=\s+--?[A-Za-z]|\s*$)', re.DOTALL)
+STEPS = re.compile(r"\s-s ?\d")  # the switch that no command goes without
 SWITCH = re.compile(r"\s-([sSWHCA]) ?([\w.]+)")
 TEXT_KEYS = ("prompt", "value", "string", "text")
 MAX_NODES = 1000  # visited on the way to a prompt
@@ -127,7 +127,7 @@ def _prompt_of_dream(dream: str) -> str:
         return ""
     if match := QUOTED.match(dream):
         return match[1].replace('\\"', '"').strip()
-    return UNQUOTED.match(dream)[1].strip()
+    return STEPS.split(dream, maxsplit=1)[0].strip()
 
 
 def _prompt_of_graph(graph: dict) -> str:

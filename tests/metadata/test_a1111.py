@@ -3,7 +3,7 @@
 import pytest
 from PIL import Image
 
-from dpo.metadata import format_parameters, read_image
+from dpo.metadata import Lora, format_parameters, read_image
 from dpo.metadata.a1111 import parse, split_parameters
 from dpo.metadata.containers import TextField
 from dpo.metadata.writer import write_png
@@ -26,6 +26,11 @@ def test_prompt_and_negative_may_have_many_lines():
     found = generation(f"a cat,\n\n  on a sofa\nNegative prompt: blurry,\nlowres\n\nugly\n{SETTINGS}\n")
     assert found.prompt == "a cat,\n\n  on a sofa"
     assert found.negative_prompt == "blurry,\nlowres\n\nugly"
+
+
+def test_last_line_with_pairs_of_no_known_key_belongs_to_the_prompt():
+    found = generation("a sign,\nfront: red, back: blue, left: green")
+    assert found.prompt == "a sign,\nfront: red, back: blue, left: green"
 
 
 def test_last_line_with_two_pairs_belongs_to_the_prompt():
@@ -80,6 +85,64 @@ def test_template_lines_after_the_settings_are_not_the_prompt():
     assert (found.prompt, found.seed) == ("a sign:\nSteps: 1, up: 2, down: 3", 42)
 
 
+def test_template_is_an_alternative_wherever_it_stands():
+    assert generation(f"a gold ring\n{SETTINGS}\nTemplate:a {{gold|platinum}} ring\nNegative Template: x").alternatives == (
+        "a {gold|platinum} ring",
+    )
+    found = generation(f"a ring\nNegative prompt: dog\nTemplate: a {{gold|platinum}}\nring\n{SETTINGS}")
+    assert (found.prompt, found.negative_prompt, found.alternatives) == ("a ring", "dog", ("a {gold|platinum}\nring",))
+    assert generation(f"a ring\nNegative prompt: dog\nTemplate: a ring\n{SETTINGS}").alternatives == ()
+
+
+def test_prompts_of_two_encoders_are_told_apart():
+    found = generation(f"T5 Prompt: a cat on a sofa,\nCLIP Prompt: cat, sofa\nNegative prompt: dog\n{SETTINGS}")
+    assert (found.prompt, found.alternatives, found.negative_prompt) == ("a cat on a sofa", ("cat, sofa",), "dog")
+
+
+@pytest.mark.parametrize(
+    ("prompt", "settings", "loras"),
+    [
+        ("a <lora:fur:0.8> cat <lyco:hat:-1:0.5>", "", (Lora("fur", 0.8), Lora("hat", -1.0))),
+        ("a <lora:fur> cat", "", (Lora("fur"),)),
+        ("a <lora:fur:0.8> cat", ', Lora hashes: "fur: 1a, hat: 2b"', (Lora("fur", 0.8), Lora("hat"))),
+        ("a cat", ', Hashes: {"model": "1a", "lora:fur": "2b"}', (Lora("fur"),)),
+        ("a cat", ", Lora_0 Model name: fur, Lora_0 Strength model: 0.8", (Lora("fur", 0.8),)),
+        (
+            "a cat",
+            ', Civitai resources: [{"type":"checkpoint","modelName":"M"},{"type":"lora","weight":0.8,"modelVersionId":7}]',
+            (Lora("civitai:7", 0.8),),
+        ),
+        ("a <cat:0.5> <segment:face>", "", ()),
+    ],
+)
+def test_loras_are_named_wherever_they_are_told(prompt, settings, loras):
+    found = generation(f"{prompt}\n{SETTINGS}{settings}")
+    assert (found.prompt, found.loras) == (prompt, loras)
+
+
+def test_model_is_civitais_checkpoint_or_the_unet_where_none_is_named():
+    resources = '[{"type":"checkpoint","modelVersionId":1,"modelName":"FLUX","modelVersionName":"Dev"}]'
+    assert generation(f"a cat\nSteps: 0, Sampler: Undefined, Seed: -1, Civitai resources: {resources}").model == "FLUX Dev"
+    assert generation("a cat\nSteps: 20, Seed: 1, Model: , Unet: some.gguf, Version: stable-diffusion.cpp").model == "some.gguf"
+
+
+def test_written_size_is_kept_beside_the_decoded_one():
+    assert generation(f"a cat\n{SETTINGS}").written_size == (512, 768)
+    assert generation("a cat\nSteps: 20, Sampler: x, Seed: 1, Size: large").written_size is None
+
+
+def test_negative_without_settings_is_parted():
+    found = generation("a cat\nNegative prompt: blurry", name="UserComment")
+    assert (found.prompt, found.negative_prompt) == ("a cat", "blurry")
+
+
+def test_horde_is_known_by_the_software_of_the_file():
+    text = TextField("UserComment", "a cat\nSteps: 28, Sampler: x, Seed: 1, model: Deliberate", "EXIF UserComment")
+    software = TextField("Software", "ArtBot - Create images with the AI Horde", "EXIF Software")
+    assert (parse([software, text]).generator, parse([software, text]).model) == ("aihorde", "Deliberate")
+    assert parse([text]).generator == "a1111"
+
+
 def test_windows_line_ends_are_line_ends():
     found = generation(f"a cat\r\non a sofa\r\nNegative prompt: dog\r\n{SETTINGS}")
     assert (found.prompt, found.negative_prompt) == ("a cat\non a sofa", "dog")
@@ -93,6 +156,8 @@ def test_negative_begins_only_at_the_start_of_a_line():
 def test_joined_lines_are_parted_again():
     found = generation("a cat, on a sofa, Negative prompt: blurry, ugly Steps: 20, Sampler: x, Seed: 42")
     assert (found.prompt, found.negative_prompt, found.seed) == ("a cat, on a sofa", "blurry, ugly", 42)
+    found = generation("a sign: red, on a sofa. Steps: 20, Sampler: x, Seed: 42")
+    assert (found.prompt, found.seed) == ("a sign: red, on a sofa.", 42)
 
 
 def test_prompt_that_is_json_is_a_prompt():
@@ -125,6 +190,8 @@ def test_camera_comment_is_no_generation():
         ("Version: f1.0.0v2-v1.10.1RC-latest-2498-g5120e679", "reforge"),
         ("App: SD.Next, Version: 56a8aea", "sdnext"),
         ("Version: stable-diffusion.cpp", "sdcpp"),
+        ("Version: f2.0.1-v1.10.1", "easyreforge"),
+        ("Version: f2.0.1v2-v1.10.1RC-latest-2498-g5120e679", "reforge"),
         ('Civitai resources: [{"type":"checkpoint"}]', "civitai"),
         ("Version: ComfyUI", "comfyui"),
     ],
