@@ -37,14 +37,18 @@ def main(arguments: list[str] | None = None) -> int:
 
 def scan(args) -> None:
     """Read every image of a folder; with --json one object per file, readable or not."""
-    from dpo.library import list_images, resolve_folder
-    from dpo.metadata import read_image
+    from dpo.library import resolve_folder
+    from dpo.metadata import ImageRecord, read_image
+    from dpo.scan import list_folder
 
     # JSON is UTF-8. A name or prompt may hold what UTF-8 cannot; a backslash escape of it is what JSON has for that.
     sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")
     counts: Counter[tuple[str, str]] = Counter()
-    for path, _ in list_images(resolve_folder(args.folder)):
-        image = read_image(path, stealth=args.stealth)
+    for found in list_folder(resolve_folder(args.folder)):
+        if found.problem:
+            image = ImageRecord(found.path, reason="unreadable", error=found.problem)
+        else:
+            image = read_image(found.path, stealth=args.stealth)
         counts[image.generator, image.reason] += 1
         if args.json:
             print(json.dumps({name: getattr(image, name) for name in ROW}, ensure_ascii=False, allow_nan=False))

@@ -69,7 +69,7 @@ class Draft(NamedTuple):
 def write_folder(folder: Path, files: int, prompts: int, full_size: bool = True) -> list[Written]:
     """Write `files` images of `prompts` different prompts, in folders of a thousand. The same arguments give the same files.
 
-    With `full_size` files have 0.1 to 1.5 MB of pixels and graphs of 10 to 200 KB; without, an eighth of the size in one colour
+    With `full_size` files have 0.1 to 1.5 MB of pixels and graphs of 20 to 200 KB; without, an eighth of the size in one colour
     and the smallest graph, 1 to 10 KB in all. Images of one prompt have one size.
     """
     rng = random.Random(files)
@@ -196,8 +196,8 @@ def no_metadata_jpeg(draft: Draft) -> tuple[str, list[bytes]]:
 
 
 KINDS: dict[Callable[[Draft], tuple[str, list[bytes]]], int] = {
-    a1111_png: 18, forge_png: 10, sdnext_png: 4, a1111_jpeg: 8, forge_webp: 4, comfyui_png: 28, comfyui_webp: 3, swarmui_png: 5,
-    swarmui_jpeg: 3, swarmui_webp: 1, novelai_png: 4, invokeai_png: 4, fooocus_png: 2, no_metadata_png: 4, no_metadata_jpeg: 2,
+    a1111_png: 14, forge_png: 10, sdnext_png: 4, a1111_jpeg: 8, forge_webp: 4, comfyui_png: 32, comfyui_webp: 3, swarmui_png: 4,
+    swarmui_jpeg: 3, swarmui_webp: 2, novelai_png: 4, invokeai_png: 4, fooocus_png: 2, no_metadata_png: 4, no_metadata_jpeg: 2,
 }  # fmt: skip  # per cent
 
 
@@ -225,9 +225,8 @@ def _graphs(draft: Draft) -> tuple[str, str]:
 
 
 def _graph_length(rng: random.Random) -> int:
-    """Characters: a third as the editor's templates, the rest grown by their owners."""
-    low, high = rng.choices(((10_000, 20_000), (20_000, 60_000), (60_000, 200_000)), (35, 40, 25))[0]
-    return rng.randrange(low, high)
+    """20,000 to 200,000 characters, as many graphs from 20,000 to 63,000 as above."""
+    return round(20_000 * 10 ** rng.random())
 
 
 def _swarmui(draft: Draft) -> str:
