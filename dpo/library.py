@@ -19,13 +19,21 @@ from typing import TYPE_CHECKING
 
 from dpo import StudioError
 from dpo.catalogue import (
-    IN_FOLDER, Catalogue, LeftOut, count_facets, find_group, find_members, list_left_out, make_catalogue, range_of,
+    IN_FOLDER,
+    Catalogue,
+    LeftOut,
+    count_facets,
+    find_group,
+    find_members,
+    list_left_out,
+    make_catalogue,
+    range_of,
 )  # fmt: skip
-from dpo.groups import Group, IndexedImage, View, identify, prompt_forms
+from dpo.groups import Group, IndexedImage, View, identify
+from dpo.index import INDEX_MIGRATIONS, count_change, give_again, give_prompts, remove_files, save_batches
 from dpo.metadata import content_key
-from dpo.rows import Batch, Facts, make_facts, to_image
+from dpo.rows import Batch, to_image
 from dpo.scan import FEW, IMAGE_ENDINGS, LibraryError, Scan, ScanReport, list_folder, read_all
-from dpo.schema import INDEX_MIGRATIONS
 from dpo.standins import Giver, StandIns
 
 if TYPE_CHECKING:
@@ -39,11 +47,9 @@ __all__ = [
 
 MOST_READERS = 4
 SECONDS_OF_WORK = 0.5  # between two transactions of a scan: what one that is killed loses at most
-MOST_BATCHES, MOST_ROWS = 16, 1024  # in one of them
+MOST_BATCHES = 16  # in one of them
 NEAR = 4  # bits of 64 in which the hashes of near-duplicates differ at most
 MOST_KEPT = 16  # answers for views; a page asks for one or two
-_KEYS = "key IN (SELECT value FROM json_each(?))"
-_SAVED = ("fingerprint", "made", "key", "content", "prepared", "has_own", "state", *Facts._fields)
 
 
 @dataclass(frozen=True)
@@ -111,7 +117,7 @@ class Library:
             total += 1
             if known.pop(found.path, None) != found.fingerprint:
                 changed.append(found)
-        gone = self._remove(known)
+        gone = remove_files(self._database, known)
         if not total:
             raise LibraryError(
                 f"{folder}: no image files found (looked for {', '.join(IMAGE_ENDINGS)}, also in the folders inside it). "
@@ -119,7 +125,7 @@ class Library:
             )
         giver = self._giver(folder)
         read = moved = 0
-        unchanged, vanished = total - len(changed), len(gone)
+        unchanged = total - len(changed)
         report(unchanged, total)
         if processes is None:
             processes = 0 if len(changed) <= FEW else max(2, min(MOST_READERS, os.cpu_count() or 1))
@@ -131,11 +137,11 @@ class Library:
                 read += len(batch.rows)
                 report(unchanged + read, total)
                 if len(pending) >= MOST_BATCHES or time.monotonic() - saved > SECONDS_OF_WORK:
-                    moved += self._save(pending, giver, gone)
+                    moved += save_batches(self._database, pending, giver, gone)
                     pending, saved = [], time.monotonic()
         finally:
-            moved += self._save(pending, giver, gone)
-        self._give_again(folder, giver)
+            moved += save_batches(self._database, pending, giver, gone)
+        give_again(self._database, folder, giver)
         return ScanReport(total, read, unchanged, sum(map(len, gone.values())), unchanged + read < total, moved)
 
     # --- asking
@@ -210,16 +216,15 @@ class Library:
         are copies from then on."""
         with self._database.write() as connection:
             connection.executemany("INSERT OR REPLACE INTO pixels VALUES (?, ?, ?)", rows)
-            # Only a copy changes what anybody sees.
-            copies = connection.execute(
-                "SELECT 1 FROM images JOIN json_each(?) ON content = value AND key NOT IN (SELECT value FROM json_each(?)) LIMIT 1",
-                (json.dumps([identify(digest) for _, digest, _ in rows]), json.dumps([key for key, _, _ in rows])),
-            ).fetchone()
             connection.executemany(
                 "UPDATE images SET content = ?, prepared = 1 WHERE key = ?", [(identify(digest), key) for key, digest, _ in rows]
             )
-            if copies or len({digest for _, digest, _ in rows}) < len({key for key, _, _ in rows}):
-                _count_change(connection)
+            copies = connection.execute(
+                "SELECT 1 FROM pixels WHERE digest IN (SELECT value FROM json_each(?)) GROUP BY digest HAVING count(*) > 1 LIMIT 1",
+                (json.dumps([digest for _, digest, _ in rows]),),
+            ).fetchone()
+            if copies:  # nothing else changes what anybody sees
+                count_change(connection)
 
     def unprepared(self, folder: str | Path, count: int) -> list[tuple[str, str]]:
         """(key, path) of up to `count` images in groups whose pixels nobody has noted yet, by path."""
@@ -266,7 +271,7 @@ class Library:
         folder = str(_absolute(folder))
         giver = Giver({**self._choices(folder), folder: stand_ins}, self._given.typed())
         self._given.choose(folder, stand_ins)
-        self._give_again(folder, giver)
+        give_again(self._database, folder, giver)
 
     def give_prompt(self, key: str, prompt: str) -> None:
         """A prompt that somebody typed for an image; it goes before what the file says. "" takes it back."""
@@ -274,7 +279,7 @@ class Library:
         rows = self._database.tuples("SELECT id, path, key, has_own FROM images WHERE key = ?", (key,))
         folders = {os.path.dirname(path) for _, path, _, _ in rows}
         choices = {place: choice for folder in folders for place, choice in self._choices(folder).items()}
-        self._give(rows, Giver(choices, self._given.typed()))
+        give_prompts(self._database, rows, Giver(choices, self._given.typed()))
 
     # --- inside
 
@@ -310,77 +315,6 @@ class Library:
         )
         return [to_image(*row) for row in rows]
 
-    def _remove(self, paths: Iterable[str]) -> dict[str, list[int]]:
-        """Forget files. Returns the ids they had, by key: the next file with that content is the same one, moved."""
-        listed = json.dumps(list(paths))
-        ids: dict[str, list[int]] = {}
-        if listed != "[]":
-            with self._database.write() as connection:
-                chosen = "path IN (SELECT value FROM json_each(?))"
-                for key, number in connection.execute(f"SELECT key, id FROM images WHERE {chosen}", (listed,)):
-                    ids.setdefault(key, []).append(number)
-                connection.execute(f"DELETE FROM images WHERE {chosen}", (listed,))
-                _count_change(connection)
-        return ids
-
-    def _save(self, batches: list[Batch], giver: Giver, gone: dict[str, list[int]]) -> int:
-        """Store rows; returns how many of them were known at a path that is gone, and takes those out of `gone`."""
-        rows = [row for batch in batches for row in batch.rows]
-        if not rows:
-            return 0
-        keys = json.dumps([row.key for row in rows if row.key])
-        with self._database.write() as connection:
-            numbers = self._find_moved(connection, rows, keys, gone)
-            pixels = dict(map(tuple, connection.execute(f"SELECT key, digest FROM pixels WHERE {_KEYS}", (keys,))))
-            connection.executemany(
-                "INSERT OR IGNORE INTO prompts VALUES (?, ?, ?, ?, ?, ?)", [forms for batch in batches for forms in batch.prompts]
-            )
-            connection.executemany(
-                "INSERT INTO images VALUES (?, ?, ?, ?, ?, ?, ?, ?, '', ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (path) DO UPDATE SET "
-                + ", ".join(f"{name} = excluded.{name}" for name in _SAVED),
-                [
-                    (
-                        numbers.get(row.path), row.path, row.fingerprint, row.made, row.key,
-                        identify(pixels[row.key]) if row.key in pixels else row.content, row.key in pixels, row.has_own, *row.facts,
-                    )
-                    for row in rows
-                ],
-            )  # fmt: skip
-            connection.executemany(
-                "INSERT OR REPLACE INTO records SELECT id, ?, '' FROM images WHERE path = ?",
-                [(row.record, row.path) for row in rows],
-            )
-            _count_change(connection)
-        wanting = [row.path for row in rows if giver.state(row.path, row.key, bool(row.has_own))]
-        if wanting:
-            self._give(
-                self._database.tuples(
-                    "SELECT id, path, key, has_own FROM images WHERE path IN (SELECT value FROM json_each(?))",
-                    (json.dumps(wanting),),
-                ),
-                giver,
-            )
-        return len(numbers)
-
-    def _find_moved(self, connection, rows: list, keys: str, gone: dict[str, list[int]]) -> dict[str, int]:
-        """Path -> the id its file had where it was before. Forgets the old places that lie outside the folder."""
-        elsewhere: dict[str, list[tuple[str, int]]] = {}
-        for key, path, number in connection.execute(f"SELECT key, path, id FROM images WHERE {_KEYS}", (keys,)):
-            elsewhere.setdefault(key, []).append((path, number))
-        numbers = {}
-        for row in rows:
-            places = elsewhere.get(row.key, [])
-            if any(path == row.path for path, _ in places):  # read again where it was
-                continue
-            old = next((place for place in places if not os.path.lexists(place[0])), None)
-            if gone.get(row.key):
-                numbers[row.path] = gone[row.key].pop()
-            elif old:
-                places.remove(old)
-                connection.execute("DELETE FROM images WHERE id = ?", (old[1],))
-                numbers[row.path] = old[1]
-        return numbers
-
     def _choices(self, folder: str) -> dict[str, StandIns]:
         """Those that matter for the files of a folder."""
         return {
@@ -391,37 +325,6 @@ class Library:
 
     def _giver(self, folder: str) -> Giver:
         return Giver(self._choices(folder), self._given.typed())
-
-    def _give_again(self, folder: str, giver: Giver) -> None:
-        """Bring up to date what stands in for the prompts of a folder's files, where it changed."""
-        rows = self._database.tuples(
-            f"SELECT id, path, key, has_own, state FROM images WHERE has_own = 0 AND width > 0 AND {IN_FOLDER} ORDER BY path",
-            range_of(folder),
-        )
-        changed = [row[:4] for row in rows if giver.state(*row[1:3], bool(row[3])) != row[4]]
-        for start in range(0, len(changed), MOST_ROWS):
-            self._give(changed[start : start + MOST_ROWS], giver)
-
-    def _give(self, rows: list[tuple[int, str, str, int]], giver: Giver) -> None:
-        """Work out what stands in for the prompts of (id, path, key, has_own) and store it."""
-        prompts, facts, records = [], [], []
-        for number, path, key, has_own in rows:
-            given = giver.give(path, key, bool(has_own))
-            ((record,),) = self._database.tuples("SELECT record FROM records WHERE id = ?", (number,))
-            given_json = json.dumps(given) if given else ""
-            effective = to_image(key, path, record, given_json).record
-            forms = prompt_forms(effective.prompt)
-            if forms:
-                prompts.append(forms)
-            facts.append((giver.state(path, key, bool(has_own)), *make_facts(effective, forms), number))
-            records.append((given_json, number))
-        if rows:
-            with self._database.write() as connection:
-                connection.executemany("INSERT OR IGNORE INTO prompts VALUES (?, ?, ?, ?, ?, ?)", prompts)
-                names = ", ".join(f"{name} = ?" for name in ("state", *Facts._fields))
-                connection.executemany(f"UPDATE images SET {names} WHERE id = ?", facts)
-                connection.executemany("UPDATE records SET given = ? WHERE id = ?", records)
-                _count_change(connection)
 
 
 def resolve_folder(folder: str | Path) -> str:
@@ -452,7 +355,3 @@ def _absolute(folder: str | Path) -> Path:
 
 def _absolute_view(view: View) -> View:
     return replace(view, folder=str(_absolute(view.folder)))
-
-
-def _count_change(connection) -> None:
-    connection.execute("UPDATE facts SET value = value + 1 WHERE name = 'revision'")

@@ -131,11 +131,13 @@ def _list_file(entry: os.DirEntry) -> Iterator[Found]:
     if entry.is_file():
         status = entry.stat()
         yield Found(entry.path, f"{_READER}:{status.st_size}:{status.st_mtime_ns}", status.st_mtime, "")
-    elif entry.is_symlink():
-        if entry.is_dir():
-            yield _linked(entry)
-        else:
+    elif entry.is_dir():
+        yield _linked(entry)
+    elif not os.path.exists(entry.path):
+        if entry.is_symlink():  # else it was removed just now
             yield _odd(entry.path, f"{entry.name}: a link to a file that is not there. Restore the file, or remove the link.")
+    else:
+        yield _odd(entry.path, f"{entry.name}: a pipe, socket or device, not an image. Remove it, or leave it.")
 
 
 def _linked(entry: os.DirEntry) -> Found:
@@ -151,15 +153,15 @@ def _odd(path: str, problem: str) -> Found:
     return Found(path, problem, 0.0, problem)
 
 
-def read_found(found: Iterable[Found]) -> Batch:
-    """Open and read files, or say why they are none."""
-    return make_batch((item.path, item.fingerprint, item.made, *_read(item)) for item in found)
+def read_found(found: Found, stealth: bool = False) -> tuple[str, ImageRecord]:
+    """As `read_file`; of what cannot be opened, a record that says why."""
+    if found.problem:
+        return "", ImageRecord(path=found.path, reason="unreadable", error=found.problem)
+    return read_file(found.path, stealth)
 
 
-def _read(item: Found) -> tuple[str, ImageRecord]:
-    if item.problem:
-        return "", ImageRecord(path=item.path, reason="unreadable", error=item.problem)
-    return read_file(item.path)
+def _read_batch(found: Iterable[Found]) -> Batch:
+    return make_batch((item.path, item.fingerprint, item.made, *read_found(item)) for item in found)
 
 
 def read_all(found: list[Found], processes: int, stop: threading.Event) -> Iterator[Batch]:
@@ -172,7 +174,7 @@ def read_all(found: list[Found], processes: int, stop: threading.Event) -> Itera
         for item in found:
             if stop.is_set():
                 return
-            yield read_found([item])
+            yield _read_batch([item])
             time.sleep(0.0005)  # parsing is pure Python: give way, or every answer to a page waits for the interpreter's lock
         return
     with _start_readers(processes) as readers, ThreadPoolExecutor(processes, "scan-reader") as threads:
@@ -191,15 +193,8 @@ def read_all(found: list[Found], processes: int, stop: threading.Event) -> Itera
 def _start_readers(count: int) -> Iterator[queue.SimpleQueue]:
     root = str(Path(__file__).resolve().parent.parent)
     places = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
-    started = [
-        subprocess.Popen(
-            [sys.executable, "-m", "dpo.scan"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env={**os.environ, "PYTHONPATH": places},
-        )  # fmt: skip
-        for _ in range(count)
-    ]
+    command, environment = [sys.executable, "-m", "dpo.scan"], {**os.environ, "PYTHONPATH": places}
+    started = [subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment) for _ in range(count)]
     idle = queue.SimpleQueue()
     for reader in started:
         idle.put(reader)
@@ -237,7 +232,7 @@ def main() -> None:
     if hasattr(os, "nice"):
         os.nice(10)
     for line in sys.stdin.buffer:
-        batch = read_found(Found(*item) for item in json.loads(line))
+        batch = _read_batch(Found(*item) for item in json.loads(line))
         with suppress(BrokenPipeError):  # the app is gone: the input ends next
             answers.write(batch_to_json(batch).encode() + b"\n")
             answers.flush()

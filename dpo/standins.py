@@ -232,7 +232,8 @@ def read_table(path: str | Path) -> dict[str, str]:
                 )
             if prompts.get(file, prompt) != prompt:
                 raise StandInError(
-                    f"{name}, row {rows.line_num}, column {columns[0] + 1}: {file} has another prompt in row {seen[file]}. Keep one."
+                    f"{name}, row {rows.line_num}, column {columns[0] + 1}: {file} has another prompt in row {seen[file]}. "
+                    "Keep one of them."
                 )
             if normalise_prompt(prompt):
                 prompts[file], seen[file] = prompt, rows.line_num

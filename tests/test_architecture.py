@@ -25,7 +25,7 @@ HEAVY_MODULES = {
     "dpo.adapters", "dpo.cache", "dpo.losses", "dpo.sampling", "dpo.scoring", "dpo.trainer", "dpo.validation",
     "dpo.families.noising", "dpo.families.stable_diffusion",
 }  # fmt: skip
-SQL_MODULES = {"dpo/project.py", "dpo/library.py", "dpo/catalogue.py", "dpo/schema.py", "dpo/picks.py"}
+SQL_MODULES = {"dpo/project.py", "dpo/library.py", "dpo/catalogue.py", "dpo/index.py", "dpo/picks.py"}
 SQL = re.compile(r"\s*(SELECT|INSERT (OR \w+ )?INTO|UPDATE|DELETE FROM|CREATE (TABLE|VIEW|INDEX)|PRAGMA|BEGIN IMMEDIATE)\s")
 INSIDE_A_RUN = {"config.json", "pairs.json", "events.jsonl", "stop"}
 EVENTS = {"RunStarted", "StepEnd", "ValidationEnd", "CheckpointSaved", "Note", "RunEnded"}
