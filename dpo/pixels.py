@@ -154,7 +154,7 @@ def _turn(image: Image.Image, exif: bytes | None) -> Image.Image:
 
 
 def _mend_png(file: BinaryIO) -> bytes | None:
-    """The PNG with only what pixels need, and right checksums; None if its pixels are not all there.
+    """The PNG with only what pixels need, and right checksums; None if it has none.
 
     That a checksum is wrong says little: ComfyUI's own example images have such texts, and whether the pixels are whole, the
     checksum inside their compressed stream still says.
@@ -167,8 +167,8 @@ def _mend_png(file: BinaryIO) -> bytes | None:
             break
         if kind in (b"IHDR", b"PLTE", b"IDAT", b"tRNS", b"eXIf"):
             body = file.read(min(length, room))
-            if len(body) < length:
-                return None
+            if len(body) < length:  # if these were pixels, decoding what is left of them will say so
+                break
             parts.append(_chunk(kind, body))
             room -= length
             has_pixels = has_pixels or kind == b"IDAT"

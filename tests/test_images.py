@@ -6,9 +6,10 @@ from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
 from dpo.jobs import JobRegistry
+from dpo.pixels import PixelError
 from dpo.project import open_project
 from tests.pictures import plain, write_prompted
-from ui.images import ImageError, file_url, image_url, routes
+from ui.images import file_url, image_url, routes
 from ui.session import Studio
 
 
@@ -51,9 +52,11 @@ def test_large_images_are_made_smaller_and_keep_their_shape(studio, client, fold
     path = write_prompted(folder / "a.png", "wide", plain("blue", (3000, 1500)))
     key = key_of(studio, path)
     preview, full = client.get(image_url(studio, key)), client.get(image_url(studio, key, "full"))
+    thumb = client.get(image_url(studio, key, "thumb"))
+    assert decode(thumb).size == (256, 128)
     assert decode(preview).size == (1280, 640)
     assert decode(full).size == (3000, 1500)
-    assert preview.headers["content-type"] == "image/jpeg"
+    assert [each.headers["content-type"] for each in (thumb, preview, full)] == ["image/webp", "image/webp", "image/jpeg"]
 
 
 def test_orientation_is_applied(studio, client, folder):
@@ -83,6 +86,7 @@ def test_a_second_request_needs_the_file_no_more(studio, client, folder):
     [
         lambda url: url[:-1] + ("0" if url[-1] != "0" else "1"),
         lambda url: url.replace("preview", "full"),
+        lambda url: url.replace("preview", "thumb"),
         lambda url: url.replace("preview", "original"),
         lambda url: "/studio/image/",
         lambda url: "/studio/image/preview",
@@ -118,7 +122,7 @@ def test_a_broken_image_is_not_found_and_never_sent_as_it_is(studio, client, fol
 
 
 def test_an_image_of_absurd_size_is_refused_before_it_is_decoded(studio, client, folder, monkeypatch):
-    monkeypatch.setattr("ui.images.MOST_PIXELS", 1000)
+    monkeypatch.setattr("dpo.pixels.MOST_PIXELS", 1000)
     path = write_prompted(folder / "a.png", "a", plain(size=(64, 64)))
     response = client.get(image_url(studio, key_of(studio, path)))
     assert response.status_code == 404 and "too many" in response.text
@@ -129,7 +133,7 @@ def test_files_of_the_project_can_be_shown_and_others_cannot(studio, client, fol
     assert decode(client.get(file_url(studio, inside))).size == (64, 64)
     outside = write_prompted(folder / "a.png", "a", plain())
     for path in (outside, studio.project.path / ".." / "images" / "a.png"):
-        with pytest.raises(ImageError, match="not in the project folder"):
+        with pytest.raises(PixelError, match="not in the project folder"):
             file_url(studio, path)
 
 

@@ -51,6 +51,7 @@ REFUSED = {
     "a header with a wrong checksum": with_chunks()[:29] + b"\0\0\0\0" + with_chunks()[33:],
     "a wrong text and no end": with_chunks(chunk(b"tEXt", b"workflow\0{}", WRONG))[:-12],
     "a wrong text and another cut short": with_chunks(chunk(b"tEXt", b"a\0b", WRONG), chunk(b"tEXt", BIG))[:-200],
+    "a wrong text and EXIF cut short": with_chunks(chunk(b"tEXt", b"a\0b", WRONG), chunk(b"eXIf", TURNED))[:-20],
 }
 
 
