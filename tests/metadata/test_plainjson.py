@@ -71,7 +71,15 @@ def test_prompts_with_weights_are_joined_with_them():
 
 
 @pytest.mark.parametrize(
-    "data", [{"prompt": "a cat"}, {"PositivePrompt": ["a cat"]}, [1], {"prompts": 1}, {"prompt": {"prompts": 1}}]
+    "data",
+    [
+        {"prompt": "a cat"},
+        {"PositivePrompt": ["a cat"]},
+        [1],
+        {"prompts": 1},
+        {"prompt": {"prompts": 1}},
+        {"prompt": "samplerName"},
+    ],
 )
 def test_what_is_not_written_so_gives_no_prompt(data):
     found = read("UserComment", data)
