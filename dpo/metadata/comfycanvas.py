@@ -19,10 +19,11 @@ INPUT, OUTPUT = "-10", "-20"  # ids that stand for a subgraph's own inputs and o
 NOTES = re.compile(r"(markdown)? ?note|label \(|fast groups|bookmark", re.IGNORECASE)
 COMMENT = re.compile(r"/\*.*?\*/|//[^\n]*", re.DOTALL)
 VERBATIM = {"regex_pattern", "find", "replace", "delimiter", "separator"}
-MAX_NODES = 20_000
+MAX_SCOPES = 200  # uses of subgraphs
+MAX_NODES = 5_000  # in all of them
 MAX_DEPTH = 12  # of subgraphs in subgraphs
 MAX_HOPS = 300  # over one wire's reroutes, subgraph borders and bypassed nodes
-ALL_HOPS = 60_000
+ALL_HOPS = 30_000
 
 
 @dataclass(eq=False)
@@ -69,13 +70,16 @@ def _open_scopes(workflow: dict, definitions: dict[str, dict]) -> list[Scope]:
     """The canvas and every use of a subgraph in it. Stops where a crafted file would go on for ever."""
     scopes, count = [_scope(workflow)], 0
     for scope in scopes:  # grows
-        count += len(scope.nodes)
-        depth = scope.prefix.count(":")
+        if scope.prefix.count(":") >= MAX_DEPTH:
+            continue
         for key, node in scope.nodes.items():
             definition = definitions.get(node["type"])
-            if definition is None or node.get("mode") == MUTED or depth >= MAX_DEPTH or count > MAX_NODES:
+            if definition is None or node.get("mode") == MUTED:
                 continue
+            if len(scopes) > MAX_SCOPES or count > MAX_NODES:
+                return scopes
             inner = _scope(definition, f"{scope.prefix}{key}:", scope, node)
+            count += len(inner.nodes)
             scope.inner[key] = inner
             scopes.append(inner)
     return scopes

@@ -117,12 +117,23 @@ def straighten(graph: Graph) -> Graph:
         return graph
     for node in graph.values():
         for name, value in node.inputs.items():
-            hops = 0
-            while (source := source_of(value)) and source[0] in through and hops < MAX_HOPS:
-                value, hops = through[source[0]], hops + 1
-            if hops:
-                node.inputs[name] = value
+            if (source := source_of(value)) and source[0] in through:
+                node.inputs[name] = _beginning(through, source[0])
     return graph
+
+
+def _beginning(through: dict[str, object], key: str) -> object:
+    """What a chain of reroutes begins with; the chain is shortened, so that the next to ask has one step to go."""
+    passed, value = [], None
+    while key in through:
+        passed.append(key)
+        value, through[key] = through[key], None  # None: on a cycle nothing comes out
+        source = source_of(value)
+        if source is None:
+            break
+        key = source[0]
+    through |= dict.fromkeys(passed, value)
+    return value
 
 
 def _passed_on(graph: Graph, node: Node) -> str:

@@ -28,7 +28,7 @@ LANGUAGE_MODEL = re.compile(
 REWRITTEN = "A language model wrote the prompt from this text; its words are not in the file."
 STYLED = "A style added words to the prompt that are not in the file."
 SYSTEM_END = "<Prompt Start>"  # Lumina 2: before it stands an instruction to its encoder
-MAX_DEPTH = 120  # nodes on the way to one text; more is no prompt, and would exhaust Python's stack
+MAX_DEPTH = 80  # nodes on the way to one text; more is no prompt, and would exhaust Python's stack
 MAX_TEXT = 100_000  # characters; joins of joins grow without end
 
 

@@ -29,7 +29,7 @@ PICTURE_ONLY = re.compile(  # inputs that do not lead to the picture that a node
 )
 SAMPLING = {"steps", "sampler_name", "sigmas", "latent_image", "sampler_state"}
 NO_SAMPLER = re.compile(r"context|.*save|.*preset|.*config", re.IGNORECASE)
-MAX_VISITS = 10_000  # of nodes, for all questions about one graph; a graph of 500 nodes needs about 2,000
+MAX_VISITS = 4_000  # of nodes, for all questions about one graph; a graph of 500 nodes needs about 2,000
 MAX_PASSES = 16  # samplers one after another, outputs and samplers that are asked
 
 
@@ -51,8 +51,11 @@ class Walk:
         self._sampling = set(self.samplers)
 
     def visit(self) -> bool:
+        """Count one more node; False when that is one too many."""
+        if self.visits >= MAX_VISITS:
+            return False
         self.visits += 1
-        return self.visits <= MAX_VISITS
+        return True
 
     def is_sampler(self, key: str) -> bool:
         return key in self._sampling
