@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from dpo import StudioError
-from dpo.library import content_key
+from dpo.metadata import content_key
 from dpo.pixels import PixelError, difference_hash, open_pixels, pixel_digest
 
 if TYPE_CHECKING:

@@ -154,9 +154,9 @@ class _Work:
             return None if self._stopped.is_set() else next(rows, None)
 
     def _take_in(self, key: str, drawn: Drawn | PixelError | None) -> None:
-        """Keep what was drawn. An image that is broken, or that ended every process at it, is noted as one without pixels and
-        not met again; one whose file is not there now may come back."""
-        digest = difference = ""
+        """Keep what was drawn. An image that is broken, or that ended every process at it, is noted as like no other, so that it
+        is not met again; one whose file is not there now may come back."""
+        digest, difference = key, key[:16]  # of the file instead of its pixels
         if isinstance(drawn, Drawn):
             digest, difference = drawn.digest, drawn.difference
             for kind, data in drawn.images.items():

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dpo.drawing import LONGEST_SIDE, draw, media_type
-from dpo.library import content_key
 from dpo.maker import Maker
+from dpo.metadata import content_key
 from dpo.pixels import PixelError
 
 if TYPE_CHECKING:

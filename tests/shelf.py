@@ -9,8 +9,7 @@ from pathlib import Path
 from PIL import Image
 
 from dpo.groups import IndexedImage
-from dpo.library import content_key
-from dpo.metadata import ImageRecord
+from dpo.metadata import ImageRecord, content_key
 from dpo.previews import Previews
 
 

@@ -8,11 +8,14 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from dpo.drawing import AbsentError, Drawer, DrawerError, draw, draw_all
-from dpo.library import content_key
+from dpo.metadata import content_key
 from dpo.pixels import PixelError, difference_hash, open_pixels, pixel_digest
 from dpo.previews import Previews
+from dpo.project import open_project
+from tests.pictures import plain, write_prompted
 from tests.shelf import Shelf, kept, paint, wait_for, wait_until
 
 
@@ -67,9 +70,10 @@ def test_broken_images_are_noted_once_and_absent_ones_are_left_for_another_time(
     previews = make(shelf)
     previews.prepare(tmp_path / "in")
     wait_for(previews)
-    assert shelf.notes[shelf.key(paths[1])] == ("", "")
+    broken = shelf.key(paths[1])
+    assert shelf.notes[broken] == (broken, broken[:16]), "like no other image, exactly or nearly"
     assert shelf.key(paths[2]) not in shelf.notes
-    assert all(shelf.notes[shelf.key(paths[number])][0] for number in (0, 3))
+    assert all(len(shelf.notes[shelf.key(paths[number])][0]) == 32 for number in (0, 3))
 
 
 def test_images_are_drawn_in_the_order_of_the_library_and_late_ones_join(make, tmp_path, monkeypatch):
@@ -148,7 +152,7 @@ def test_a_killed_process_is_replaced_and_no_image_is_blamed(make, tmp_path, mon
     process = next(iter(previews._maker._work._drawers))._process
     os.kill(process.pid, signal.SIGKILL)
     wait_for(previews)
-    assert len(shelf.notes) == 20 and all(digest for digest, _ in shelf.notes.values())
+    assert len(shelf.notes) == 20 and all(len(digest) == 32 for digest, _ in shelf.notes.values())
     assert process.poll() == -signal.SIGKILL
 
 
@@ -166,7 +170,7 @@ def test_an_image_that_ends_every_process_is_noted_as_broken_and_the_others_are_
     previews = make(shelf)
     previews.prepare(tmp_path / "in")
     wait_for(previews)
-    assert [bool(shelf.notes[shelf.key(path)][0]) for path in paths] == [True, False, True, True]
+    assert [len(shelf.notes[shelf.key(path)][0]) == 32 for path in paths] == [True, False, True, True]
 
 
 def test_processes_that_do_not_come_up_end_the_preparing_and_blame_no_image(make, tmp_path, monkeypatch, capsys):
@@ -250,4 +254,33 @@ def test_a_cache_that_cannot_be_written_costs_only_time(make, tmp_path):
     assert previews.get(shelf.key(path), "preview") == previews.get(shelf.key(path), "preview")
     previews.prepare(tmp_path / "in")
     wait_for(previews)
-    assert shelf.notes[shelf.key(path)][0]
+    assert len(shelf.notes[shelf.key(path)][0]) == 32
+
+
+def test_in_a_real_library_copies_are_folded_and_nothing_is_left_unprepared(tmp_path):
+    """Two images of a prompt, a copy of one saved with another compression, one that is broken, and one of no group."""
+    project = open_project(tmp_path / "project")
+    folder = tmp_path / "in"
+    folder.mkdir()
+    first, second = plain("red"), plain("blue")
+    first.putpixel((0, 0), (0, 0, 0))
+    for name, image in (("a", first), ("b", second), ("d", Image.effect_noise((64, 64), 50).convert("RGB"))):
+        write_prompted(folder / f"{name}.png", "a cat", image)
+    write_prompted(folder / "alone.png", "a dog", second)
+    copy = PngInfo()
+    copy.add_text("parameters", Image.open(folder / "a.png").text["parameters"])
+    first.save(folder / "c.png", pnginfo=copy, compress_level=0)
+    whole = (folder / "d.png").read_bytes()
+    (folder / "d.png").write_bytes(whole[:-1000] + bytes(900) + whole[-100:])
+    project.library.scan(folder)
+    try:
+        project.previews.prepare(folder)
+        wait_for(project.previews)
+        assert project.library.unprepared(folder, 10) == []
+        (group,) = project.library.groups(folder)
+        assert [Path(image.path).name for image in group.images] == ["a.png", "b.png", "d.png"]
+        with pytest.raises(PixelError, match="damaged"):
+            project.previews.get(group.images[2].key, "preview")
+        assert group.images[2].key not in project.library.near([image.key for image in group.images])
+    finally:
+        project.previews.stop()

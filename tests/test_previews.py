@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from dpo.drawing import PREVIEW_BYTES, AbsentError, draw
-from dpo.library import content_key
+from dpo.metadata import content_key
 from dpo.pixels import PixelError, open_pixels
 from dpo.previews import Previews
 from tests.shelf import Shelf, kept, paint, wait_until
