@@ -1,8 +1,10 @@
 """What a generated image says about itself: `read_image(path)` -> `ImageRecord`.
 
-    containers.py   an open file -> its texts and the picture's size
+    containers.py   an open file -> its texts and the picture's size, with boxes.py (AVIF, HEIF, JPEG XL) and exif.py (EXIF, XMP),
+                    all by filewalk.py, which keeps the limits
     a1111.py  civitai.py  comfyui.py  drawthings.py  fooocus.py  invokeai.py  novelai.py  plainjson.py  swarmui.py
-                    texts -> `Generation`: one file per format, each with a `parse(fields)` that returns None for "not mine"
+                    texts -> `Generation`: one file per format, each with a `parse(fields)` that returns None for "not mine";
+                    comfyui.py needs more of them, comfy*.py
     absence.py      why a file without a prompt has none, and what a person can do
     stealth.py      texts hidden in pixels: decodes the picture, so only where it is asked for
     records.py      `ImageRecord`, `Generation`, `MetadataError`

@@ -138,7 +138,7 @@ def to_size(value: object) -> tuple[int, int] | None:
     """(width, height) as generators write it ("512x768", "(512, 768)", "512 × 768", [512, 768]), or None."""
     value = "x".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
     match = re.fullmatch(r"\D{0,2}(\d{1,6}) {0,2}[x×,*|] {0,2}(\d{1,6})\D{0,2}", value.strip())
-    return (int(match[1]), int(match[2])) if match else None
+    return (int(match[1]), int(match[2])) if match and int(match[1]) and int(match[2]) else None
 
 
 def to_loras(pairs: object) -> tuple[Lora, ...]:

@@ -41,13 +41,14 @@ def test_all_texts_in_one_object_are_read(name):
     assert (found.prompt, found.seed, found.model) == ("a cat", 42, "NovelAI Diffusion V4.5")
 
 
-def test_characters_follow_the_base_prompt_which_is_an_alternative():
+def test_prompt_with_those_of_its_characters_is_an_alternative_and_warned_of():
     prompts = {"v4_prompt": characters("girl, red", "boy, blue"), "v4_negative_prompt": characters("hat", base="blurry")}
     found = read(Comment=json.dumps(COMMENT | prompts))
-    assert found.prompt == "a cat\ngirl, red\nboy, blue"
-    assert found.alternatives == ("a cat",)
-    assert found.negative_prompt == "blurry\nhat"
-    assert read(Comment=json.dumps(COMMENT | {"v4_prompt": characters()})).alternatives == ()
+    assert (found.prompt, found.negative_prompt) == ("a cat", "blurry\nhat")
+    assert found.alternatives == ("a cat\ngirl, red\nboy, blue",)
+    assert "characters" in found.warnings[0]
+    alone = read(Comment=json.dumps(COMMENT | {"v4_prompt": characters()}))
+    assert (alone.alternatives, alone.warnings) == ((), ())
 
 
 def test_oldest_files_have_their_prompt_in_the_description():
