@@ -23,6 +23,7 @@ from dpo.events import Note
 from dpo.families import Conditioning, Family
 from dpo.losses import Comparisons
 from dpo.pairs import Pair
+from dpo.pixels import PixelError, image_size, open_pixels
 
 
 class DataError(StudioError):
@@ -112,24 +113,30 @@ def choose_bucket(width: int, height: int, resolution: int, multiple: int) -> tu
 def fit_image(path: str, size: tuple[int, int]) -> Tensor:
     """Scale and centre-crop an image to `size` (width, height): (3, H, W) in [-1, 1]."""
     try:
-        with Image.open(path) as opened:
-            image = ImageOps.exif_transpose(opened).convert("RGB")
-    except (OSError, SyntaxError, ValueError) as error:
-        raise DataError(f"{path} cannot be opened: {error}. Delete the pairs that use it, or bring the file back.") from error
+        image = open_pixels(path)
+    except PixelError as error:
+        raise _unusable(path, error) from error
     image = ImageOps.fit(image, size, Image.Resampling.LANCZOS)
     return torch.from_numpy(np.array(image)).permute(2, 0, 1).float() / 127.5 - 1
 
 
 def _image_size(path: str) -> tuple[int, int]:
     try:
-        with Image.open(path) as image:
-            return ImageOps.exif_transpose(image).size if image.getexif().get(0x0112, 1) > 4 else image.size
-    except (OSError, SyntaxError, ValueError) as error:
-        raise DataError(f"{path} cannot be opened: {error}. Delete the pairs that use it, or bring the file back.") from error
+        return image_size(path)
+    except PixelError as error:
+        raise _unusable(path, error) from error
+
+
+def _unusable(path: str, error: PixelError | OSError) -> DataError:
+    problem = f"{error.strerror}." if isinstance(error, OSError) else error
+    return DataError(f"{path} cannot be opened: {problem} Delete the pairs that use it, or bring the file back.")
 
 
 def _read(path: str) -> bytes:
-    return Path(path).read_bytes()
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise _unusable(path, error) from error
 
 
 def _store(file: Path, tensors: dict[str, Tensor]) -> None:

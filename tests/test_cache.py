@@ -1,12 +1,15 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from dpo.cache import DataError, PairData, choose_bucket, encode_pairs, fit_image
 from dpo.events import Note
 from dpo.families import load_family
 from dpo.pairs import Pair
+from tests.metadata.files import chunk
 from tests.tiny import build_pipeline, make_pairs
 
 
@@ -93,5 +96,39 @@ def test_an_image_is_scaled_to_cover_and_cropped_in_the_middle(tmp_path):
 
 
 def test_an_image_that_is_gone_is_named(tmp_path):
+    pair = make_pairs(tmp_path / "images")[0]
+    Path(pair.rejected).unlink()
+    with pytest.raises(DataError, match=rf"{Path(pair.rejected).name} cannot be opened: No such file or directory\. Delete"):
+        encode([pair], tmp_path / "cache")
     with pytest.raises(DataError, match=r"gone.png cannot be opened.*Delete the pairs that use it, or bring the file back"):
         encode([Pair("a", str(tmp_path / "gone.png"), str(tmp_path / "gone.png"))], tmp_path / "cache")
+
+
+def test_an_image_whose_checksum_pillow_refuses_is_learned_from_like_its_mended_twin(tmp_path):
+    pairs = make_pairs(tmp_path / "images")
+    pixels = fit_image(pairs[0].chosen, (16, 16))
+    path = Path(pairs[0].chosen)
+    data = path.read_bytes()
+    path.write_bytes(data[:33] + chunk(b"tEXt", b"workflow\0{}", crc=1) + data[33:])
+    with pytest.raises(UnidentifiedImageError):
+        Image.open(path)
+    torch.testing.assert_close(fit_image(str(path), (16, 16)), pixels, rtol=0, atol=0)
+    encode(pairs, tmp_path / "cache")
+
+
+def test_an_image_cut_short_is_named_before_anything_is_learned_from_it(tmp_path):
+    pairs = make_pairs(tmp_path / "images")
+    path = Path(pairs[0].rejected)
+    path.write_bytes(path.read_bytes()[:60])
+    with pytest.raises(DataError, match=rf"{path.name} cannot be opened: .*cut short.*Delete the pairs that use it"):
+        encode(pairs, tmp_path / "cache")
+
+
+def test_a_turned_image_gets_the_bucket_of_what_is_shown(tmp_path):
+    for name in ("a", "b"):
+        exif = Image.Exif()
+        exif[0x0112] = 6
+        Image.new("RGB", (48, 16), "red").save(tmp_path / f"{name}.png", exif=exif)
+    pairs = [Pair("turned", str(tmp_path / "a.png"), str(tmp_path / "b.png"))]
+    (batch,) = encode(pairs, tmp_path / "cache").batches([0], [0])
+    assert batch.latents.shape == (2, 4, 14, 4)
