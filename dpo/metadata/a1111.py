@@ -68,7 +68,7 @@ def _read(field: TextField, fields: Sequence[TextField], without_settings: bool 
         alternatives=tuple(other for other in others if prompt and other not in ("", prompt)),
         seed=to_int(settings.get("seed")),
         steps=to_int(settings.get("steps")),
-        sampler=settings.get("sampler", ""),
+        sampler=settings.get("sampler", "").removeprefix("Undefined"),  # Civitai's word for "the model's own"
         guidance=to_float(settings.get("cfg scale")),
         model=settings.get("model") or settings.get("unet") or (checkpoints[0].name if checkpoints else ""),
         loras=_loras(prompt, settings, resources),

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dpo.metadata.containers import TextField
 from dpo.metadata.records import Generation, Lora, parse_json, to_float, to_int, to_size, to_text
 
-TEXTS = ("invokeai_metadata", "invokeai", "sd-metadata", "Dream", "invokeai_graph")
+TEXTS = ("invokeai_metadata", "invokeai", "sd-metadata", "Dream", "invokeai_graph", "invokeai_workflow")
 QUOTED = re.compile(r'"((?:\\.|[^\\])*?)"(?=\s+--?[A-Za-z]|\s*$)', re.DOTALL)
 STEPS = re.compile(r"\s-s ?\d")  # the switch that no command goes without
 SWITCH = re.compile(r"\s-([sSWHCA]) ?([\w.]+)")

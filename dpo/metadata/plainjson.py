@@ -65,7 +65,7 @@ def parse(fields: Sequence[TextField]) -> Generation | None:
         for data, field in find_objects(fields, COMMENTS, f'"{form.sign}"'):
             if form.sign in data and form.prompt in data:
                 return _read(form, data, field.where)
-    for data, field in find_objects(fields, COMMENTS, '"prompts"'):
+    for data, field in find_objects(fields, COMMENTS, '"prompts"', "imaginAIry"):
         if isinstance(data.get("prompt"), dict):
             return _read_weighted(data["prompt"], field.where)
     return None
@@ -107,7 +107,7 @@ def _loras(data: dict) -> tuple[Lora, ...]:
 
 def _read_weighted(data: dict, where: str) -> Generation:
     return Generation(
-        prompt=_blend(data.get("prompts")),
+        prompt=_blend(data.get("prompts", data.get("prompt"))),
         negative_prompt=_blend(data.get("negative_prompt")),
         seed=to_int(data.get("seed")),
         steps=to_int(data.get("steps")),
@@ -121,10 +121,11 @@ def _read_weighted(data: dict, where: str) -> Generation:
 
 
 def _blend(prompts: object) -> str:
-    """A list of (weight, prompt) as one text: weights are named where there are several."""
+    """A list of (weight, prompt), or of objects of both, as one text: weights are named where there are several."""
     if not isinstance(prompts, list):
         return to_text(prompts)
-    parts = [(part[0], to_text(part[1])) for part in prompts if isinstance(part, list) and len(part) == 2]
+    prompts = [(part.get("weight"), part.get("text")) if isinstance(part, dict) else part for part in prompts]
+    parts = [(part[0], to_text(part[1])) for part in prompts if isinstance(part, list | tuple) and len(part) == 2]
     if len(parts) == 1:
         return parts[0][1]
     return " ".join(f"{text}:{weight}" for weight, text in parts if text)

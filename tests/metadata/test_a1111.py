@@ -71,7 +71,7 @@ def test_keys_may_have_any_case():
 
 def test_numbers_that_say_nothing_are_none():
     found = generation("a cat\nSteps: many, Sampler: Undefined, CFG scale: inf, Seed: -1")
-    assert (found.steps, found.guidance, found.seed) == (None, None, None)
+    assert (found.steps, found.guidance, found.seed, found.sampler) == (None, None, None, "")
 
 
 def test_seed_of_64_bits_keeps_every_digit():
@@ -129,6 +129,7 @@ def test_model_is_civitais_checkpoint_or_the_unet_where_none_is_named():
 def test_written_size_is_kept_beside_the_decoded_one():
     assert generation(f"a cat\n{SETTINGS}").written_size == (512, 768)
     assert generation("a cat\nSteps: 20, Sampler: x, Seed: 1, Size: large").written_size is None
+    assert generation("a cat\nSteps: 20, Sampler: x, Seed: 1, Size: 0x0").written_size is None
 
 
 def test_negative_without_settings_is_parted():
