@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dpo.metadata.containers import TextField
 from dpo.metadata.records import Generation, find_objects, parse_json, to_float, to_int, to_size, to_text
 
-SIGNS = ('"uc"', '"v4_prompt"', '"req_type"', '\\"uc\\"', '\\"v4_prompt\\"', '\\"req_type\\"')  # as JSON, and as JSON in JSON
+SIGNS = ('"uc"', '"v4_prompt"', '"req_type"', '"Comment"')
 PLACES = ("Comment", "UserComment", "parameters", "comment")
 
 

@@ -76,6 +76,10 @@ def test_graph_without_texts_is_metadata_without_a_prompt(graph):
     assert read(invokeai_graph=json.dumps(graph)).prompt == ""
 
 
+def test_workflow_alone_is_metadata_without_a_prompt():
+    assert (read(invokeai_workflow="{}").prompt, read(invokeai_workflow="{}").generator) == ("", "invokeai")
+
+
 def test_circle_in_a_graph_ends():
     circle = [{"source": {"node_id": "both"}, "destination": {"node_id": "both", "field": "item"}}]
     assert read(invokeai_graph=json.dumps({**GRAPH, "edges": GRAPH["edges"][3:] + circle})).prompt == ""

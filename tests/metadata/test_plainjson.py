@@ -70,6 +70,11 @@ def test_prompts_with_weights_are_joined_with_them():
     assert found.prompt == "a cat:1 a dog:0.5"
 
 
+def test_imaginairys_later_spelling_is_read():
+    data = {"prompt": [{"text": "a cat", "weight": 1.0}], "seed": 42, "software": "imaginAIry"}
+    assert read("UserComment", {"prompt": data}).prompt == "a cat"
+
+
 @pytest.mark.parametrize(
     "data",
     [
