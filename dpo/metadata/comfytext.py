@@ -10,9 +10,10 @@ from typing import NamedTuple
 from dpo.metadata.comfygraph import Node, source_of
 from dpo.metadata.comfystring import JOIN, change_text, joined
 from dpo.metadata.comfywalk import BUNDLE, CONDITIONING, SIDES, Walk, side_of_slot
+from dpo.metadata.comfywidgets import SHOWN
 
 TEXT = re.compile(
-    r"(text|prompt|user_prompt|prompt_text|text_prompt|input_text|string|json_string|str|wildcard_text|value|f_string|clip_[lgh]"
+    r"(text|prompts?|user_prompt|prompt_text|text_prompt|prompt_input|input_text|text_input|text_string|input_string|multiline_text|string|json_string|str|wildcard_text|value|f_string|clip_[lgh]"
     r"|t5xxl|llama|bert|mt5xl|qwen25_7b|tags|lyrics|caption|model\.prompt|instruction|description|main_prompt|source|text_data_opt)"
     r"(_?[\da-z])?(_\d)?$",
     re.IGNORECASE,
@@ -22,7 +23,7 @@ NO_WORDS = re.compile(
 )
 LANGUAGE_MODEL = re.compile(
     r"textgenerate|gemininode|openaichat|claudenode|openrouter|ollama|llm|chatgpt|florence|joycaption|joy_?caption|qwen.?vl|llava"
-    r"|moondream|captioner|describe|vision_?chat|bytedanceseednode|promptenhance|deepseek|groq",
+    r"|moondream|captioner|describe|vision_?chat|bytedanceseednode|prompt.?(enhance|extend|expand|rewrit)|deepseek|groq",
     re.IGNORECASE,
 )
 REWRITTEN = "A language model wrote the prompt from this text; its words are not in the file."
@@ -46,6 +47,11 @@ class Reader:
     def __init__(self, walk: Walk) -> None:
         self.walk = walk
         self._known: dict[tuple, tuple[Words, ...]] = {}
+        self._shown = {  # node -> what a display beside it showed
+            wires[0].source: text
+            for key, wires in walk.wires.items()
+            if len(wires) == 1 and (text := _text_at_run_time(walk.graph[key])) and SHOWN.search(walk.graph[key].kind)
+        }
 
     def words(self, key: str, side: str, depth: int = 0) -> tuple[Words, ...]:
         """The texts that a node's `side` ("positive" or "negative") stands for. () = nothing was said; an empty text was said
@@ -57,6 +63,8 @@ class Reader:
             return ()
         self._known[key, side] = ()  # on a cycle nothing is said
         found = self._ask(key, self.walk.graph[key], side, depth)
+        if key in self._shown and (not found or found[0].doubt):
+            found = (Words(self._shown[key], tuple(words.text for words in found)),)
         self._known[key, side] = found
         return found
 
@@ -160,5 +168,5 @@ def _longest_of(found: list[Words]) -> tuple[Words, ...]:
 
 def _text_at_run_time(node: Node) -> str:
     """What a wildcard, string function or display node held when the image was made, if stored: better than its template."""
-    names = ["populated_text", "result", *(["text_0", "text2"] if re.search(r"show|display|preview", node.kind, re.I) else [])]
+    names = ["populated_text", "result", *(["text_0", "text2"] if SHOWN.search(node.kind) else [])]
     return next((text for name in names if isinstance(text := node.inputs.get(name), str) and text.strip()), "")

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 
 from dpo.metadata.comfygraph import Graph, load_graphs
 from dpo.metadata.comfysettings import settings_of
-from dpo.metadata.comfytext import TEXT, Reader, Words, merged
+from dpo.metadata.comfytext import REWRITTEN, TEXT, Reader, Words, merged
 from dpo.metadata.comfywalk import MAX_PASSES, SIDES, Walk, output_rank
 from dpo.metadata.containers import TextField
 from dpo.metadata.records import Generation
@@ -29,22 +29,23 @@ PLACEHOLDERS = {"", "unknown", "none"}
 
 def parse(fields: Sequence[TextField]) -> Generation | None:
     """The surest reading of the graphs in the fields; if none tells a prompt, a generation without; None without a graph."""
-    best, surest = None, -1
+    best, surest = None, -1.0
     for graph, where in load_graphs(fields):
         rank, generation = read_graph(Walk(graph), where)
         if rank > surest:
             best, surest = generation, rank
-        if surest >= 2:
+        if surest in (2, 3):
             break
     return best
 
 
-def read_graph(walk: Walk, where: str) -> tuple[int, Generation]:
-    """(rank, reading): 3 = a sampler's texts, 2 = a node's that draws by itself, 1 = the longest text, 0 = no prompt."""
+def read_graph(walk: Walk, where: str) -> tuple[float, Generation]:
+    """(rank, reading): 3 = a sampler's texts, 2 = a node's that draws by itself, 1 = the longest text, 0 = no prompt. Half a rank
+    less where those were not the words that drew: the canvas may have been told them later."""
     reader = Reader(walk)
     for rank, read in ((3, _read_samplers), (2, _read_outputs), (1, _read_longest_text)):
         if generation := read(walk, reader, where):
-            return rank, generation
+            return rank - (0.5 if REWRITTEN in generation.warnings else 0), generation
     return 0, Generation(prompt="", generator="comfyui", where=where)
 
 
@@ -52,9 +53,10 @@ def _read_samplers(walk: Walk, reader: Reader, where: str) -> Generation | None:
     """The texts of the sampler that first drew what was saved; where it was told nothing, those of any other sampler."""
     if not walk.samplers:
         return None
-    drawn = list(dict.fromkeys(
-        walk.first_pass(sampler) for output in walk.outputs()[:MAX_PASSES] for sampler in walk.samplers_above(output)
-    ))  # fmt: skip
+    drawing = []
+    for output in walk.outputs()[:MAX_PASSES]:
+        drawing += [output] if walk.is_sampler(output) else walk.samplers_above(output)
+    drawn = list(dict.fromkeys(map(walk.first_pass, drawing[: 2 * MAX_PASSES])))
     candidates = list(dict.fromkeys(drawn + walk.samplers))[: 2 * MAX_PASSES]
     told = {key: merged(found) for key in candidates if (found := reader.words(key, "positive"))}
     if not told:

@@ -14,12 +14,11 @@ from typing import NamedTuple
 from dpo.metadata.comfygraph import Graph, Node, source_of
 
 # Names of inputs. A bundle carries both sides (positive and negative) in one wire, a conditioning carries one.
+_BEGIN = "(base_|text_|prompt_|main_|optional_)?"
 _END = r"(_prompt|_text|_cond|_conditioning|_prompt_text)?(_?([a-l\d]|[AB]|NEW|base))?$"
 SIDES = {
-    "positive": re.compile(rf"(base_|text_|prompt_|main_)?positive{_END}|cond1$|pos(_prompt|_cond)?(_?[glr])?$|prompt_pos$"),
-    "negative": re.compile(
-        rf"(base_|text_|prompt_|main_)?negative{_END}|neg(_conditioning|_prompt|_cond)?(_?[glr])?$|uncond$|prompt_neg$|n_prompt$"
-    ),
+    "positive": re.compile(rf"{_BEGIN}positive{_END}|cond1$|pos(_prompt|_cond)?(_?[glr])?$|prompt_pos$"),
+    "negative": re.compile(rf"{_BEGIN}negative{_END}|neg(_conditioning|_prompt|_cond)?(_?[glr])?$|uncond$|prompt_neg$|n_prompt$"),
 }
 BUNDLE = re.compile(r".*pipe(line)?(_opt)?$|.*ctx|guider$|.*_embeds$|hyvid_embeds|context$|sdxl_tuple$|.*sampler_\w*opt$")
 CONDITIONING = re.compile(r"(?!condition$|cond$)(?!.*(neg|uncond)).*cond")
@@ -80,7 +79,7 @@ class Walk:
         return sorted(ends, key=lambda key: output_rank(self.graph[key]))
 
     def samplers_above(self, start: str) -> list[str]:
-        """The nearest samplers that the picture of a node was drawn by."""
+        """The nearest samplers that the picture of a node was drawn by, not counting itself."""
         return [key for key in self.upstream([start], PICTURE_ONLY) if key != start and key in self._sampling]
 
     def first_pass(self, sampler: str) -> str:

@@ -159,7 +159,7 @@ WIDGETS = {
 SAMPLERS = re.compile(
     r"(euler|heun|dpm|lms|ddim|ddpm|uni_pc|lcm|ipndm|deis|res_|er_sde|seeds_|gradient_est|sa_solver|exp_heun)\w*"
 )
-SHOWN = re.compile(r"show.?text|show.?any|display|previewany|previewtext|preview as text", re.IGNORECASE)
+SHOWN = re.compile(r"show.?(text|any)|display|preview.?(any|text)|preview as text", re.IGNORECASE)
 TEXTUAL = re.compile(
     r"^(?!.*(vision|vae|audioenc|image ?encode)).*(encode|text|prompt|string|primitive|wildcard|positive|negative|styler)",
     re.IGNORECASE,

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.metadata.comfygraphs import encoded, graph, ksampler, node, prompt_of, read
+from tests.metadata.comfygraphs import drawn, encoded, graph, ksampler, node, prompt_of, read, workflow
 
 
 def said(**strings):
@@ -106,6 +106,35 @@ def test_text_given_to_a_language_model_is_a_guess():
     assert "language model" in found.warnings[0]
 
 
+def test_text_shown_beside_a_language_model_is_what_it_wrote():
+    strings = {
+        "s": node("TextGenerate", prompt="cat"),
+        "shown": node("ShowText|pysssss", text=["s", 0], text_0="a cat in the rain"),
+    }
+    found = said(**strings)
+    assert (found.prompt, found.alternatives, found.certainty) == ("a cat in the rain", ("cat",), "derived")
+
+
+def test_text_shown_beside_a_known_text_does_not_replace_it():
+    strings = {
+        "s": node("String Literal", string="a cat"),
+        "shown": node("ShowText|pysssss", text=["s", 0], text_0="of last time"),
+    }
+    assert said(**strings).prompt == "a cat"
+
+
+def test_words_of_a_language_model_may_stand_on_the_canvas():
+    run = graph(cat=node("CLIPTextEncode", text=["s", 0]), s=node("TextGenerate", prompt="cat"))
+    nodes = [
+        drawn(1, "TextGenerate", outputs=["STRING"], widgets=["cat"]),
+        drawn(2, "ShowText|pysssss", [("text", "STRING", 1)], ["STRING"], [["a cat in the rain"]]),
+        drawn(3, "CLIPTextEncode", [("text", "STRING", 2, "text")], ["CONDITIONING"], [""]),
+        drawn(4, "KSampler", [("positive", "CONDITIONING", 3)], ["LATENT"], [1, "fixed", 2, 3, "euler", "normal", 1]),
+    ]
+    found = read(run, workflow(*nodes, links=[(1, 1, 0, 2, 0), (2, 2, 0, 3, 0), (3, 3, 0, 4, 0)]))
+    assert (found.prompt, found.where) == ("a cat in the rain", "PNG workflow")
+
+
 def test_style_that_adds_words_makes_a_guess():
     def styled(style: str):
         return said(s=node("SDXLPromptStyler", text_positive="a cat", text_negative="a dog", style=style))
@@ -199,6 +228,21 @@ def test_sampler_provider_is_a_sampler():
     provider = node("KSamplerProvider", model=["model", 0], positive=["cat", 0], negative=["dog", 0], seed=1, steps=5, cfg=2)
     regional = node("RegionalSampler", samples=["empty", 0], base_sampler=["p", 0], seed=3, steps=9)
     assert prompt_of(sampler=regional, p=provider) == "a cat"
+
+
+def test_sampler_that_saves_by_itself_drew_the_image():
+    loader = node(
+        "easy fullLoader", ckpt_name="x.ckpt", positive="a cat", negative="a dog", empty_latent_width=64, empty_latent_height=32
+    )
+    found = read({"1": loader, "2": node("easy kSampler", pipe=["1", 0], seed=4, steps=5, cfg=2, image_output="Save")})
+    assert (found.prompt, found.negative_prompt, found.seed, found.written_size) == ("a cat", "a dog", 4, (64, 32))
+    assert (found.model, found.certainty) == ("x.ckpt", "derived")
+
+
+def test_prompts_edited_into_a_pipe_count():
+    edited = node("easy pipeEdit", model=["model", 0], optional_positive="a cat", optional_negative="a dog")
+    found = read(graph(e=edited, sampler=ksampler(positive=["e", 2], negative=["e", 3])))
+    assert (found.prompt, found.negative_prompt) == ("a cat", "a dog")
 
 
 def test_first_of_chained_nodes_that_draw_by_themselves_is_the_nearest_to_the_output():
