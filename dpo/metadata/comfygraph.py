@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+from dpo.metadata.comfynames import REROUTE, SWITCH, traits_of
 from dpo.metadata.containers import TextField
 from dpo.metadata.records import parse_json
 
@@ -28,7 +29,6 @@ LABEL = re.compile(r"\s*(prompt|workflow)\s*:\s*(?=\{)", re.IGNORECASE)
 ENVELOPES = ("prompt", "workflow", "extra_pnginfo", "extra_data", "output")
 MAX_HOPS = 100  # from a wire over reroutes and switches to what feeds it
 VALUES = ("value", "seed", "noise_seed", "int", "float", "number", "Number", "Value")  # of nodes that hold one value
-SWITCH = re.compile(r"switch|selector|if ?else|conditionalbranch|\bselect\b", re.IGNORECASE)
 SELECTORS = ("select", "Input", "input", "index", "switch", "boolean", "boolean_value", "condition", "cond", "choice", "value")
 BRANCHES = {True: ("on_true", "tt_value", "true_value", "if_true"), False: ("on_false", "ff_value", "false_value", "if_false")}
 
@@ -111,7 +111,7 @@ def straighten(graph: Graph) -> Graph:
     """The graph without its reroutes and decided switches: every wire begins at the node that makes what it carries."""
     through = {}
     for key, node in graph.items():
-        if ("eroute" in node.kind or SWITCH.search(node.kind)) and (name := _passed_on(graph, node)):
+        if traits_of(node.kind) & (REROUTE | SWITCH) and (name := _passed_on(graph, node)):
             through[key] = node.inputs[name]
     if not through:
         return graph
@@ -140,7 +140,7 @@ def _passed_on(graph: Graph, node: Node) -> str:
     """The name of the input that a reroute or a switch gives out; "" if that was decided when the graph was run."""
     inputs = node.inputs
     wires = [name for name, value in inputs.items() if source_of(value)]
-    if "eroute" in node.kind:
+    if traits_of(node.kind) & REROUTE:
         return wires[0] if len(wires) == 1 else ""
     if re.match(r"(Any|Context) (Big )?Switch|Context Switch|ImpactIfNone", node.kind):  # the first that is not empty
         return min((name for name in wires if re.search(r"\d$", name)), default="")

@@ -7,14 +7,11 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from dpo.metadata.comfygraph import Node
+from dpo.metadata.comfynames import NEGATIVE
 
 if TYPE_CHECKING:
     from dpo.metadata.comfytext import Words
 
-JOIN = re.compile(
-    r"concat|join|merge.?(text|string)|text.?(merge|combine|append)|combine.?(text|string|prompt)|(string|prompt).?(combine|append)",
-    re.IGNORECASE,
-)
 DELIMITERS = ("delimiter", "separator", "sep", "join_with")
 NO_PART = {*DELIMITERS, "clean_whitespace", "linebreak_addition", "return_list", "inputcount", "mode", "action", "tidy_tags"}
 SPELLED = {"newline": "\n", "space": " ", "comma": ",", "none": "", "comma space": ", "}
@@ -42,7 +39,7 @@ def joined(node: Node, part: Callable[[str], Words | None]) -> Words | None:
     return parts[0]._replace(text=delimiter.join(texts), others=(), doubt=doubt)
 
 
-def change_text(node: Node, words: Words, side: str) -> Words:
+def change_text(node: Node, words: Words, side: int) -> Words:
     """The text after a node that changes it; the same where the node is none of those."""
     inputs, kind, text = node.inputs, node.kind, words.text
     mode = str(inputs.get("mode", ""))
@@ -65,7 +62,7 @@ def change_text(node: Node, words: Words, side: str) -> Words:
     ):
         text = text[start:end]
     elif kind.startswith("UnzipPrompt") and (match := re.match(r"\s*positive:(.*?)(?:negative:(.*))?$", text, re.DOTALL)):
-        text = (match[2 if side == "negative" else 1] or "").strip()
+        text = (match[2 if side == NEGATIVE else 1] or "").strip()
     return words._replace(text=text)
 
 

@@ -4,28 +4,13 @@ that join, replace, choose and show texts.
 
 from __future__ import annotations
 
-import re
 from typing import NamedTuple
 
 from dpo.metadata.comfygraph import Node, source_of
-from dpo.metadata.comfystring import JOIN, change_text, joined
-from dpo.metadata.comfywalk import BUNDLE, CONDITIONING, SIDES, Walk, side_of_slot
-from dpo.metadata.comfywidgets import SHOWN
+from dpo.metadata.comfynames import BUNDLE, CONDITIONING, JOIN, LANGUAGE_MODEL, NO_WORDS, SHOW, TEXT, role_of, traits_of
+from dpo.metadata.comfystring import change_text, joined
+from dpo.metadata.comfywalk import Walk, side_of_slot
 
-TEXT = re.compile(
-    r"(text|prompts?|user_prompt|prompt_text|text_prompt|prompt_input|input_text|text_input|text_string|input_string|multiline_text|string|json_string|str|wildcard_text|value|f_string|clip_[lgh]"
-    r"|t5xxl|llama|bert|mt5xl|qwen25_7b|tags|lyrics|caption|model\.prompt|instruction|description|main_prompt|source|text_data_opt)"
-    r"(_?[\da-z])?(_\d)?$",
-    re.IGNORECASE,
-)
-NO_WORDS = re.compile(
-    r"image|pixels|latent|samples|model|clip|vae|mask|seed|audio|video|control|sigmas|noise|sampler|guider", re.IGNORECASE
-)
-LANGUAGE_MODEL = re.compile(
-    r"textgenerate|gemininode|openaichat|claudenode|openrouter|ollama|llm|chatgpt|florence|joycaption|joy_?caption|qwen.?vl|llava"
-    r"|moondream|captioner|describe|vision_?chat|bytedanceseednode|prompt.?(enhance|extend|expand|rewrit)|deepseek|groq",
-    re.IGNORECASE,
-)
 REWRITTEN = "A language model wrote the prompt from this text; its words are not in the file."
 STYLED = "A style added words to the prompt that are not in the file."
 SYSTEM_END = "<Prompt Start>"  # Lumina 2: before it stands an instruction to its encoder
@@ -50,11 +35,11 @@ class Reader:
         self._shown = {  # node -> what a display beside it showed
             wires[0].source: text
             for key, wires in walk.wires.items()
-            if len(wires) == 1 and (text := _text_at_run_time(walk.graph[key])) and SHOWN.search(walk.graph[key].kind)
+            if len(wires) == 1 and traits_of(walk.graph[key].kind) & SHOW and (text := _text_at_run_time(walk.graph[key]))
         }
 
-    def words(self, key: str, side: str, depth: int = 0) -> tuple[Words, ...]:
-        """The texts that a node's `side` ("positive" or "negative") stands for. () = nothing was said; an empty text was said
+    def words(self, key: str, side: int, depth: int = 0) -> tuple[Words, ...]:
+        """The texts that a node's `side` (POSITIVE or NEGATIVE) stands for. () = nothing was said; an empty text was said
         where its `text` is empty."""
         known = self._known.get((key, side))
         if known is not None:
@@ -68,33 +53,33 @@ class Reader:
         self._known[key, side] = found
         return found
 
-    def input_words(self, key: str, name: str, side: str, depth: int = 0) -> tuple[Words, ...]:
+    def input_words(self, key: str, name: str, side: int, depth: int = 0) -> tuple[Words, ...]:
         node = self.walk.graph[key]
         value = node.inputs[name]
         if isinstance(value, str):
             return (Words(value[:MAX_TEXT]),)
         if isinstance(value, list) and (source := source_of(value)) and source[0] in self.walk.graph:
-            kept = BUNDLE.match(name)
+            kept = role_of(name) & BUNDLE
             return self.words(source[0], side if kept else side_of_slot(self.walk.graph[source[0]], source[1], side), depth + 1)
         return ()
 
-    def _follow(self, key: str, names: list[str], side: str, depth: int) -> tuple[Words, ...]:
+    def _follow(self, key: str, names: list[str], side: int, depth: int) -> tuple[Words, ...]:
         found: dict[str, Words] = {}
         for name in names:
             for words in self.input_words(key, name, side, depth):
                 found.setdefault(words.text, words)
         return tuple(found.values())
 
-    def _ask(self, key: str, node: Node, side: str, depth: int) -> tuple[Words, ...]:
+    def _ask(self, key: str, node: Node, side: int, depth: int) -> tuple[Words, ...]:
         inputs, kind = node.inputs, node.kind
         if "ZeroOut" in kind:
             return ()
-        if names := [name for name in inputs if SIDES[side].match(name)]:
+        if names := [name for name in inputs if role_of(name) & side]:
             return self._of_side(key, node, names, side, depth)
-        wires = [wire.name for wire in self.walk.wires[key]]
-        if names := [name for name in wires if CONDITIONING.match(name)]:
+        wires = self.walk.wires[key]
+        if names := [wire.name for wire in wires if wire.role & CONDITIONING]:
             return self._follow(key, names, side, depth)  # it changes conditioning; a text of its own is a label or a mask's name
-        bundles = [name for name in wires if BUNDLE.match(name)]
+        bundles = [wire.name for wire in wires if wire.role & BUNDLE]
         for name in sorted(bundles, key=lambda name: "refine" in name):
             if found := self.input_words(key, name, side, depth):
                 return found
@@ -103,15 +88,16 @@ class Reader:
         if resolved := _text_at_run_time(node):
             template = inputs.get("wildcard_text")
             return (Words(resolved, (template,) if isinstance(template, str) and template != resolved else ()),)
-        if JOIN.search(kind):
+        traits = traits_of(kind)
+        if traits & JOIN:
             return self._joined(key, node, side, depth)
-        if LANGUAGE_MODEL.search(kind):
+        if traits & LANGUAGE_MODEL:
             return tuple(words._replace(doubt=REWRITTEN) for words in self._longest(key, node, side, depth) if words.text.strip())
         found = self._longest(key, node, side, depth)
-        found = found or self._of_any_wire(key, wires, side, depth)
+        found = found or self._of_any_wire(key, side, depth)
         return tuple(change_text(node, words, side) for words in found)
 
-    def _of_side(self, key: str, node: Node, names: list[str], side: str, depth: int) -> tuple[Words, ...]:
+    def _of_side(self, key: str, node: Node, names: list[str], side: int, depth: int) -> tuple[Words, ...]:
         """Numbered inputs are conditionings that are combined; of the texts for several encoders one is the sentence."""
         wires = {wire.name for wire in self.walk.wires[key]}
         if wired := [name for name in names if name in wires]:
@@ -123,23 +109,23 @@ class Reader:
             found = tuple(words._replace(doubt=words.doubt or STYLED) for words in found)
         return found
 
-    def _longest(self, key: str, node: Node, side: str, depth: int) -> tuple[Words, ...]:
+    def _longest(self, key: str, node: Node, side: int, depth: int) -> tuple[Words, ...]:
         """An encoder with several texts (SDXL, Flux, SD3): mostly equal; else the longest is the sentence, not the tags."""
-        names = [name for name in node.inputs if TEXT.match(name)]
+        names = [name for name in node.inputs if role_of(name) & TEXT]
         if "tags" in names:  # of music
             names.remove("lyrics") if "lyrics" in names else None
         return _longest_of([words for name in names for words in self.input_words(key, name, side, depth)])
 
-    def _joined(self, key: str, node: Node, side: str, depth: int) -> tuple[Words, ...]:
+    def _joined(self, key: str, node: Node, side: int, depth: int) -> tuple[Words, ...]:
         def part(name: str) -> Words | None:
             return next(iter(self.input_words(key, name, side, depth)), None)
 
         found = joined(node, part)
         return (Words(found.text[:MAX_TEXT], found.others, found.doubt),) if found else ()
 
-    def _of_any_wire(self, key: str, wires: list[str], side: str, depth: int) -> tuple[Words, ...]:
-        for name in wires:
-            if not NO_WORDS.match(name) and (found := self.input_words(key, name, side, depth)):
+    def _of_any_wire(self, key: str, side: int, depth: int) -> tuple[Words, ...]:
+        for wire in self.walk.wires[key]:
+            if not wire.role & NO_WORDS and (found := self.input_words(key, wire.name, side, depth)):
                 return found
         return ()
 
@@ -154,7 +140,7 @@ def merged(found: tuple[Words, ...]) -> Words:
 
 
 def _has_text(node: Node) -> bool:
-    return any(TEXT.match(name) for name in node.inputs)
+    return any(role_of(name) & TEXT for name in node.inputs)
 
 
 def _longest_of(found: list[Words]) -> tuple[Words, ...]:
@@ -168,5 +154,5 @@ def _longest_of(found: list[Words]) -> tuple[Words, ...]:
 
 def _text_at_run_time(node: Node) -> str:
     """What a wildcard, string function or display node held when the image was made, if stored: better than its template."""
-    names = ["populated_text", "result", *(["text_0", "text2"] if SHOWN.search(node.kind) else [])]
+    names = ["populated_text", "result", *(["text_0", "text2"] if traits_of(node.kind) & SHOW else [])]
     return next((text for name in names if isinstance(text := node.inputs.get(name), str) and text.strip()), "")

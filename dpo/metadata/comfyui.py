@@ -5,6 +5,7 @@ input to the texts it was conditioned on.
 
     comfygraph.py     fields -> graphs (what was run; reroutes and switches dissolved)
     comfycanvas.py    the canvas -> such a graph (subgraphs, bypassed nodes)   comfywidgets.py   names of its widgets
+    comfynames.py     what the names of inputs and nodes say
     comfywalk.py      which node feeds which, which one samples
     comfytext.py      which words a node stands for                            comfystring.py    what text nodes do
     comfysettings.py  seed, steps, model, LoRAs
@@ -15,9 +16,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from dpo.metadata.comfygraph import Graph, load_graphs
+from dpo.metadata.comfynames import NEGATIVE, POSITIVE, TEXT, role_of
 from dpo.metadata.comfysettings import settings_of
-from dpo.metadata.comfytext import REWRITTEN, TEXT, Reader, Words, merged
-from dpo.metadata.comfywalk import MAX_PASSES, SIDES, Walk, output_rank
+from dpo.metadata.comfytext import REWRITTEN, Reader, Words, merged
+from dpo.metadata.comfywalk import MAX_PASSES, Walk, output_rank
 from dpo.metadata.containers import TextField
 from dpo.metadata.records import Generation
 
@@ -58,12 +60,12 @@ def _read_samplers(walk: Walk, reader: Reader, where: str) -> Generation | None:
         drawing += [output] if walk.is_sampler(output) else walk.samplers_above(output)
     drawn = list(dict.fromkeys(map(walk.first_pass, drawing[: 2 * MAX_PASSES])))
     candidates = list(dict.fromkeys(drawn + walk.samplers))[: 2 * MAX_PASSES]
-    told = {key: merged(found) for key in candidates if (found := reader.words(key, "positive"))}
+    told = {key: merged(found) for key in candidates if (found := reader.words(key, POSITIVE))}
     if not told:
         return None
     sampler = next((key for key in told if told[key].text), next(iter(told)))
     words = told[sampler]
-    negative = merged(reader.words(sampler, "negative")).text
+    negative = merged(reader.words(sampler, NEGATIVE)).text
     rivals = [told[key].text for key in drawn if key in told and told[key].text not in (words.text, "")]
     warnings = [COMPETING] if rivals else []
     if drawn and sampler not in drawn and any(told[key].text not in (words.text, "") for key in told):
@@ -86,16 +88,16 @@ def _read_outputs(walk: Walk, reader: Reader, where: str) -> Generation | None:
     wired = [key for key in wired if output_rank(walk.graph[key]) < 2] or wired
     found: dict[str, Words] = {}
     first = ""
-    for key in walk.upstream(wired, SIDES["negative"]):
-        if any(TEXT.match(name) or SIDES["positive"].match(name) for name in walk.graph[key].inputs):
-            words = merged(reader.words(key, "positive"))
+    for key in walk.upstream(wired, NEGATIVE):
+        if any(role_of(name) & (TEXT | POSITIVE) for name in walk.graph[key].inputs):
+            words = merged(reader.words(key, POSITIVE))
             if words.text not in PLACEHOLDERS:
                 first = first or key
                 found.setdefault(words.text, words)
     if not found:
         return None
     words, *rivals = found.values()
-    negative = merged(reader.words(first, "negative")).text if _has_negative(walk.graph, first) else ""
+    negative = merged(reader.words(first, NEGATIVE)).text if _has_negative(walk.graph, first) else ""
     return Generation(
         prompt=words.text,
         negative_prompt=negative,
@@ -108,7 +110,7 @@ def _read_outputs(walk: Walk, reader: Reader, where: str) -> Generation | None:
 def _read_longest_text(walk: Walk, reader: Reader, where: str) -> Generation | None:
     if walk.samplers:
         return None
-    inputs = [item for node in walk.graph.values() for item in node.inputs.items() if TEXT.match(item[0])]
+    inputs = [item for node in walk.graph.values() for item in node.inputs.items() if role_of(item[0]) & TEXT]
     prompt = max((value.strip() for _, value in inputs if isinstance(value, str)), key=len, default="")
     if prompt not in PLACEHOLDERS:
         return Generation(prompt=prompt, where=where, **_sureness(Words(prompt), [], [LONGEST]))
@@ -116,7 +118,7 @@ def _read_longest_text(walk: Walk, reader: Reader, where: str) -> Generation | N
 
 
 def _has_negative(graph: Graph, key: str) -> bool:
-    return any(SIDES["negative"].match(name) for name in graph[key].inputs)
+    return any(role_of(name) & NEGATIVE for name in graph[key].inputs)
 
 
 def _sureness(words: Words, rivals: list[str], warnings: list[str]) -> dict:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import re
 
+from dpo.metadata.comfynames import SHOW, traits_of
+
 AFTER_SEED = {"fixed", "increment", "decrement", "randomize"}  # a widget of its own beside every seed, that a run does not have
 SEEDS = {"seed", "noise_seed", "value", "wildcard_seed", "sampling_mode.seed", "seed_num"}
 _SAMPLER = "seed steps cfg sampler_name scheduler"
@@ -159,7 +161,6 @@ WIDGETS = {
 SAMPLERS = re.compile(
     r"(euler|heun|dpm|lms|ddim|ddpm|uni_pc|lcm|ipndm|deis|res_|er_sde|seeds_|gradient_est|sa_solver|exp_heun)\w*"
 )
-SHOWN = re.compile(r"show.?(text|any)|display|preview.?(any|text)|preview as text", re.IGNORECASE)
 TEXTUAL = re.compile(
     r"^(?!.*(vision|vae|audioenc|image ?encode)).*(encode|text|prompt|string|primitive|wildcard|positive|negative|styler)",
     re.IGNORECASE,
@@ -179,7 +180,7 @@ def name_widgets(node: dict) -> dict:
         return dict(values)
     if not isinstance(values, list) or not values:
         return {}
-    if SHOWN.search(kind):
+    if traits_of(kind) & SHOW:
         texts = [text for value in values for text in (value if isinstance(value, list) else [value]) if isinstance(text, str)]
         return {"text_0": "\n".join(texts)} if any(texts) else {}
     if kind.startswith("Power Lora Loader"):
