@@ -16,7 +16,7 @@ from datetime import datetime, timedelta
 from operator import itemgetter
 from typing import TYPE_CHECKING, NamedTuple
 
-from dpo.groups import Group, GroupLine, View, cluster_shapes, group_key, prompt_of_key
+from dpo.groups import Group, GroupLine, View, cluster_shapes, group_key, key_ending, prompt_of_key
 from dpo.rows import to_image
 from dpo.scan import LibraryError
 
@@ -62,61 +62,48 @@ class Catalogue:
         return self.lines if order is None else sorted(self.lines, key=order)
 
 
-class _Shape(NamedTuple):
-    """What SQLite counted of one prompt at one exact size (of one model and seed, where the view asks for that)."""
-
-    prompt: int
-    model: str
-    seed: str
-    width: int
-    height: int
-    distinct: int  # images
-    files: int
-    path: str  # the first
-    key: str  # of the first image
-    newest: float
-    arrival: int
-    a_prompt: int  # the exact form of one of them
+# Columns of what SQLite counts of one prompt at one exact size: the prompt in the form that the view compares by, the size, how
+# many files, first path, key of the first image, newest file, first arrival, an exact prompt; then what a group must share
+# besides (model, seed), where the view asks for that.
+_PROMPT, _FILES, _PATH, _KEY, _NEWEST, _ARRIVAL, _EXACT, _SHARED = 0, 3, 4, 5, 6, 7, 8, slice(9, None)
+_SIZE = slice(1, 3)
 
 
 def make_catalogue(database: Database, view: View) -> Catalogue:
     """Raises LibraryError for a filter that says nothing we understand."""
     shapes = _count_shapes(database, view)
+    copies = _count_copies(database, view)
     texts = dict(database.tuples("SELECT exact, text FROM prompts"))
-    subject = itemgetter(0, 1, 2) if _is_split(view) else itemgetter(0)  # what shares it may be one group
-    times = Counter(map(subject, shapes))
-    lines, alone, several = [], [], defaultdict(list)
-    for shape in shapes:
-        prompt, model, seed, width, height, distinct, _, path, key, newest, _, a_prompt = shape
-        if times[subject(shape)] > 1:
-            several[prompt, model, seed].append(_Shape._make(shape))
-        elif distinct > 1:
-            name = group_key(prompt, (width, height), view, model, seed)
-            lines.append((path, GroupLine(name, texts[a_prompt], width / height, distinct, key, newest)))
-        else:
+    times = Counter(map(itemgetter(_PROMPT), shapes))
+    lines, alone, endings, several = [], [], {}, defaultdict(list)
+
+    def add(shape: tuple, size: int, first_size: tuple[int, int], path: str, key: str, newest: float) -> None:
+        """A group of images like this one; `first_size` names it."""
+        if size == 1:
             alone.append(path)
-    for (prompt, model, seed), members in several.items():
-        for first, cluster in _by_first_shape(members).items():
-            path, distinct = min(shape.path for shape in cluster), sum(shape.distinct for shape in cluster)
-            if distinct == 1:
-                alone.append(path)
-                continue
-            name, text = group_key(prompt, first, view, model, seed), texts[min(shape.a_prompt for shape in cluster)]
-            key, newest = min(shape.key for shape in cluster), max(shape.newest for shape in cluster)
-            lines.append((path, GroupLine(name, text, first[0] / first[1], distinct, key, newest)))
+            return
+        named_by = first_size, shape[_SHARED]
+        if named_by not in endings:
+            endings[named_by] = key_ending(first_size, view, shape[_SHARED])
+        name, (width, height) = group_key(shape[_PROMPT], endings[named_by]), first_size
+        lines.append((path, GroupLine(name, texts[shape[_EXACT]], width / height, size, key, newest)))
+
+    for shape in shapes:
+        if times[shape[_PROMPT]] > 1:
+            several[shape[_PROMPT], shape[_SHARED]].append(shape)
+        else:
+            add(shape, shape[_FILES] - copies.get(_copy_key(shape), 0) if copies else shape[_FILES], shape[_SIZE], *shape[4:7])
+    for members in several.values():
+        for first_size, cluster in _by_first_size(members).items():
+            size = sum(shape[_FILES] - copies.get(_copy_key(shape), 0) for shape in cluster)
+            path, key = (min(map(itemgetter(column), cluster)) for column in (_PATH, _KEY))
+            add(min(cluster, key=itemgetter(_EXACT)), size, first_size, path, key, max(map(itemgetter(_NEWEST), cluster)))
     lines.sort(key=itemgetter(0))
     alone.sort()
-    files = sum(map(itemgetter(6), shapes))
     reasons, example = _count_left_out(database, view)
-    found = {"alone": len(alone), "copy": files - sum(map(itemgetter(5), shapes))}
-    return Catalogue(
-        lines=[line for _, line in lines],
-        images=files + sum(reasons.values()),
-        prompts=len(set(map(itemgetter(0), shapes))),
-        reasons=reasons | {reason: count for reason, count in found.items() if count},
-        example=example,
-        alone=alone,
-    )
+    images = sum(map(itemgetter(_FILES), shapes)) + sum(reasons.values())
+    reasons |= {reason: number for reason, number in (("alone", len(alone)), ("copy", sum(copies.values()))) if number}
+    return Catalogue([line for _, line in lines], images, len(times), reasons, example, alone)
 
 
 def find_group(database: Database, view: View, key: str) -> Group | None:
@@ -124,38 +111,32 @@ def find_group(database: Database, view: View, key: str) -> Group | None:
     prompt = prompt_of_key(key)
     if prompt is None:
         return None
-    columns = "images.path, record, given, prompts.text"
-    rows = _members(database, view, f"prompts.{_form(view)} = ?", (prompt,), columns, "JOIN records ON records.id = images.id")
-    found = _by_group(view, rows).get(key)
+    columns, join = ", path, record, given, text", "JOIN records ON records.id = images.id"
+    found = _by_group(view, _members(database, view, "= ?", (prompt,), columns, join)).get(key)
     if found is None:
         return None
     (width, height), rows = found
     images = {}
-    for row in sorted(rows, key=itemgetter(7, 8)):
-        images.setdefault(row[6], row)
+    for row in sorted(rows, key=itemgetter(5, 6)):
+        images.setdefault(row[3], row)
     if len(images) < 2:
         return None
-    text = min((row[1], row[11]) for row in rows)[1]
-    ordered = tuple(to_image(*row[7:11]) for row in images.values())
-    return Group(key, text, width / height, ordered)
+    _, text = min((row[4], row[9]) for row in rows)
+    return Group(key, text, width / height, tuple(to_image(*row[5:9]) for row in images.values()))
 
 
 def find_members(database: Database, view: View, keys: Iterable[str]) -> dict[str, list[tuple[str, ...]]]:
     """The groups of two or more that hold any of these images: each group's images in order, each as the keys of its copies."""
-    chosen = (
-        f"prompts.{_form(view)} IN (SELECT prompts.{_form(view)} FROM images JOIN prompts ON exact = prompt "
-        "WHERE key IN (SELECT value FROM json_each(?)))"
-    )
     keys = set(keys)
-    rows = _members(database, view, chosen, (_json_list(keys),), "''")
+    form = _FORMS[view.ignore_loras, view.ignore_case]
+    chosen = f"IN (SELECT {form} FROM images JOIN prompts ON exact = prompt WHERE key IN (SELECT value FROM json_each(?)))"
     groups = {}
-    for name, (_, members) in _by_group(view, rows).items():
+    for name, (_, members) in _by_group(view, _members(database, view, chosen, (_json_list(keys),), "")).items():
         copies: dict[int, set[str]] = defaultdict(set)
         for row in members:
-            copies[row[6]].add(row[7])
-        images = sorted(tuple(sorted(same)) for same in copies.values())
-        if len(images) > 1 and not keys.isdisjoint(row[7] for row in members):
-            groups[name] = images
+            copies[row[3]].add(row[5])
+        if len(copies) > 1 and not keys.isdisjoint(row[5] for row in members):
+            groups[name] = sorted(tuple(sorted(same)) for same in copies.values())
     return groups
 
 
@@ -169,10 +150,11 @@ def list_left_out(database: Database, view: View, reason: str, start: int, count
         return [LeftOut(path, keys[path], ALONE) for path in page if path in keys]
     where, values = _filters(view)
     if reason == "copy":
-        form, split = _form(view), ", ".join(["width", "height", *_split_columns(view)])
+        form, join = _form(view)
         rows = database.tuples(
-            f"SELECT path, key FROM (SELECT path, key, row_number() OVER (PARTITION BY prompts.{form}, {split}, content "
-            f"ORDER BY key, path) AS number {_USABLE} JOIN prompts ON exact = prompt WHERE reason = '' AND {where}) "
+            f"SELECT path, key FROM (SELECT path, key, row_number() OVER (PARTITION BY {form}, content{_shared(view)} "
+            f"ORDER BY key, path) AS number FROM images INDEXED BY images_shared {join} "
+            f"WHERE is_shared = 1 AND reason = '' AND {where}) "
             "WHERE number > 1 ORDER BY path LIMIT ? OFFSET ?",
             (*values, count, start),
         )
@@ -188,15 +170,17 @@ def list_left_out(database: Database, view: View, reason: str, start: int, count
 def count_facets(database: Database, folder: str) -> dict[str, list[tuple[str, int]]]:
     """The values a view of the folder can be filtered by, with how many usable files have them, most first."""
     where, values = _filters(View(folder))
-    facets = {"generator": "generator", "model": "model", "size": "width || 'x' || height"}
-    return {
-        name: database.tuples(
-            f"SELECT {column} AS value, count(*) {_USABLE} WHERE reason = '' AND value != '' AND {where} "
-            "GROUP BY value ORDER BY 2 DESC, 1 LIMIT ?",
-            (*values, MOST_FACETS),
-        )
-        for name, column in facets.items()
-    }
+    rows = database.tuples(
+        f"SELECT generator, model, width, height, count(*) FROM images NOT INDEXED WHERE reason = '' AND {where} "
+        "GROUP BY 1, 2, 3, 4",
+        values,
+    )
+    counts: dict[str, Counter[str]] = {"generator": Counter(), "model": Counter(), "size": Counter()}
+    for generator, model, width, height, files in rows:
+        for name, value in (("generator", generator), ("model", model), ("size", f"{width}x{height}")):
+            if value:
+                counts[name][value] += files
+    return {name: sorted(counter.items(), key=lambda item: (-item[1], item[0]))[:MOST_FACETS] for name, counter in counts.items()}
 
 
 def range_of(folder: str) -> tuple[str, str]:
@@ -206,83 +190,95 @@ def range_of(folder: str) -> tuple[str, str]:
 
 
 def _count_shapes(database: Database, view: View) -> list[tuple]:
-    """Rows as `_Shape`."""
-    form, (where, values) = _form(view), _filters(view)
-    join = "" if form == "exact" else "JOIN prompts ON exact = prompt"
-    prompt = "prompt" if form == "exact" else f"prompts.{form}"
-    by = ", ".join(["1", *_split_columns(view), "width", "height"])
+    """Rows of the columns above."""
+    form, join = _form(view)
+    where, values = _filters(view)
     return database.tuples(
-        f"SELECT {prompt}, {_or_nothing(view)}, width, height, count(DISTINCT content), count(*), min(path), min(key), "
-        f"max(made), min(images.id), min(prompt) {_USABLE} {join} WHERE reason = '' AND {where} GROUP BY {by}",
+        f"SELECT {form} AS form, width, height, count(*), min(path), min(key), max(made), min(images.id), "
+        f"{'min(prompt)' if join else 'prompt'}{_shared(view)} {_USABLE} {join} WHERE reason = '' AND {where} "
+        f"GROUP BY form, width, height{_shared(view)}",
         values,
     )
+
+
+def _count_copies(database: Database, view: View) -> dict[tuple, int]:
+    """`_copy_key` of a shape -> how many of its files are copies of another of them, where there are any."""
+    form, join = _form(view)
+    where, values = _filters(view)
+    rows = database.tuples(
+        f"SELECT {form} AS form, width, height{_shared(view)}, count(*) - count(DISTINCT content) FROM images "
+        f"INDEXED BY images_shared {join} WHERE is_shared = 1 AND reason = '' AND {where} "
+        f"GROUP BY form, width, height{_shared(view)}",
+        values,
+    )
+    return {row[:-1]: row[-1] for row in rows if row[-1]}
+
+
+def _copy_key(shape: tuple) -> tuple:
+    return shape[:3] + shape[_SHARED]
 
 
 def _count_left_out(database: Database, view: View) -> tuple[dict[str, int], str]:
     where, values = _filters(view)
     counts = dict(
         database.tuples(
-            f"SELECT reason, count(*) FROM images WHERE reason != '' AND {where} GROUP BY reason ORDER BY reason", values
+            f"SELECT reason, count(*) FROM images INDEXED BY images_left_out WHERE reason != '' AND {where} "
+            "GROUP BY reason ORDER BY reason",
+            values,
         )
     )
-    silent = [
-        reason for reason in counts if reason.endswith(("metadata", "prompt"))
-    ]  # a readable image says more than a broken one
-    for reason in [*silent, *counts][:1]:
-        (first,) = list_left_out(database, view, reason, 0, 1, ())
-        return counts, first.sentence
-    return counts, ""
+    # An image that is whole says more of a folder than one that is broken.
+    whole = [reason for reason in counts if reason.endswith(("metadata", "prompt"))]
+    examples = [row for reason in [*whole, *counts][:1] for row in list_left_out(database, view, reason, 0, 1, ())]
+    return counts, examples[0].sentence if examples else ""
 
 
 def _members(database: Database, view: View, chosen: str, values: tuple, columns: str, join: str = "") -> list[tuple]:
-    """(arrival, prompt, model, seed, width, height, content, key, *columns) of usable files, in the order of their arrival."""
+    """(form, width, height, content, exact prompt, key, *columns, *shared) of usable files, in the order of their arrival.
+
+    `chosen` is a condition on the form, which is the prompt as the view compares it."""
     where, filters = _filters(view)
     return database.tuples(
-        f"SELECT images.id, prompt, {_or_nothing(view)}, width, height, content, key, {columns}, prompts.{_form(view)} "
-        f"FROM prompts CROSS JOIN images INDEXED BY images_by_group ON prompt = exact {join} "
-        f"WHERE {chosen} AND reason = '' AND {where} ORDER BY images.id",
+        f"SELECT prompts.{_FORMS[view.ignore_loras, view.ignore_case]} AS form, width, height, content, exact, key{columns}"
+        f"{_shared(view)} FROM prompts CROSS JOIN images INDEXED BY images_by_group ON prompt = exact {join} "
+        f"WHERE form {chosen} AND reason = '' AND {where} ORDER BY images.id",
         (*values, *filters),
     )
 
 
 def _by_group(view: View, rows: list[tuple]) -> dict[str, tuple[tuple[int, int], list[tuple]]]:
     """Group key -> its first shape and its rows, of rows as `_members` gives them."""
+    shared = slice(-(view.same_model + view.same_seed) or 10**6, None)
     subjects = defaultdict(list)
     for row in rows:
-        subjects[row[-1], row[2], row[3]].append(row)
+        subjects[row[0], row[shared]].append(row)
     groups = {}
-    for (prompt, model, seed), members in subjects.items():
-        firsts = cluster_shapes(row[4:6] for row in members)
+    for (prompt, values), members in subjects.items():
+        firsts = cluster_shapes(row[_SIZE] for row in members)
         for row in members:
-            first = firsts[row[4:6]]
-            groups.setdefault(group_key(prompt, first, view, model, seed), (first, []))[1].append(row)
+            first = firsts[row[_SIZE]]
+            groups.setdefault(group_key(prompt, key_ending(first, view, values)), (first, []))[1].append(row)
     return groups
 
 
-def _by_first_shape(shapes: list[_Shape]) -> dict[tuple[int, int], list[_Shape]]:
-    shapes = sorted(shapes, key=lambda shape: shape.arrival)
-    firsts = cluster_shapes((shape.width, shape.height) for shape in shapes)
+def _by_first_size(shapes: list[tuple]) -> dict[tuple[int, int], list[tuple]]:
+    shapes.sort(key=itemgetter(_ARRIVAL))
+    firsts = cluster_shapes(shape[_SIZE] for shape in shapes)
     clusters = defaultdict(list)
     for shape in shapes:
-        clusters[firsts[shape.width, shape.height]].append(shape)
+        clusters[firsts[shape[_SIZE]]].append(shape)
     return clusters
 
 
-def _form(view: View) -> str:
-    return _FORMS[view.ignore_loras, view.ignore_case]
+def _form(view: View) -> tuple[str, str]:
+    """The number a view compares prompts by, and the join it takes."""
+    form = _FORMS[view.ignore_loras, view.ignore_case]
+    return ("prompt", "") if form == "exact" else (f"prompts.{form}", "JOIN prompts ON exact = prompt")
 
 
-def _is_split(view: View) -> bool:
-    return view.same_model or view.same_seed
-
-
-def _split_columns(view: View) -> list[str]:
-    return ["model"] * view.same_model + ["coalesce(seed, '')"] * view.same_seed
-
-
-def _or_nothing(view: View) -> str:
-    """Model and seed where the view tells groups apart by them, else two empty texts."""
-    return ("model" if view.same_model else "''") + ", " + ("coalesce(seed, '')" if view.same_seed else "''")
+def _shared(view: View) -> str:
+    """What a group of the view must share besides, to go behind other columns."""
+    return ", model" * view.same_model + ", coalesce(seed, '')" * view.same_seed
 
 
 def _filters(view: View) -> tuple[str, tuple]:

@@ -160,15 +160,20 @@ def cluster_shapes(shapes: Iterable[tuple[int, int]]) -> dict[tuple[int, int], t
     return found
 
 
-def group_key(prompt: int, first_shape: tuple[int, int], view: View, model: str = "", seed: str = "") -> str:
+def group_key(prompt: int, ending: str) -> str:
     """The key of a group: `prompt` is the form that the view compares by (see `prompt_of_key` for the way back)."""
+    return f"{prompt & 0xFFFFFFFFFFFFFFFF:016x}{ending}"
+
+
+def key_ending(first_shape: tuple[int, int], view: View, shared_values: tuple[str, ...] = ()) -> str:
+    """What a group's key says besides its prompt. `shared_values`: its model and seed, as far as the view asks for them."""
     width, height = first_shape
-    shared = math.gcd(width, height)
+    divisor = math.gcd(width, height)
     options = view.ignore_loras + 2 * view.ignore_case + 4 * view.same_model + 8 * view.same_seed
-    key = f"{prompt & 0xFFFFFFFFFFFFFFFF:016x}{options:x}{width // shared:05x}{height // shared:05x}"
-    if view.same_model or view.same_seed:
-        key += f"{identify(f'{model}/{seed}') & 0xFFFFFFFFFFFFFFFF:016x}"
-    return key
+    ending = f"{options:x}{width // divisor:05x}{height // divisor:05x}"
+    if shared_values:
+        ending += f"{identify('/'.join(shared_values)) & 0xFFFFFFFFFFFFFFFF:016x}"
+    return ending
 
 
 def prompt_of_key(key: str) -> int | None:

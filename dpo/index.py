@@ -55,7 +55,7 @@ def save_batches(database: Database, batches: list[Batch], giver: Giver, gone: d
             "INSERT OR IGNORE INTO prompts VALUES (?, ?, ?, ?, ?, ?)", [forms for batch in batches for forms in batch.prompts]
         )
         connection.executemany(
-            "INSERT INTO images VALUES (?, ?, ?, ?, ?, ?, ?, ?, '', ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (path) DO UPDATE SET "
+            "INSERT INTO images VALUES (?, ?, ?, ?, ?, ?, 0, ?, ?, '', ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (path) DO UPDATE SET "
             + ", ".join(f"{name} = excluded.{name}" for name in _SAVED),
             [
                 (
@@ -69,6 +69,7 @@ def save_batches(database: Database, batches: list[Batch], giver: Giver, gone: d
             "INSERT OR REPLACE INTO records SELECT id, ?, '' FROM images WHERE path = ?",
             [(row.record, row.path) for row in rows],
         )
+        mark_shared(connection, [row.key for row in rows if row.key])
         count_change(connection)
     wanting = [row.path for row in rows if row.facts.width and giver.state(row.path, row.key, bool(row.has_own))]
     if wanting:
@@ -136,6 +137,17 @@ def _find_moved(connection: sqlite3.Connection, rows: list[ImageRow], keys: str,
     return numbers
 
 
+def mark_shared(connection: sqlite3.Connection, keys: list[str]) -> bool:
+    """Mark the images that have the same content as one of these; returns whether any was not marked before."""
+    contents = connection.execute(
+        f"SELECT content FROM images WHERE content IN (SELECT content FROM images WHERE {_KEYS}) "
+        "GROUP BY content HAVING count(*) > 1 AND min(is_shared) = 0",
+        (json.dumps(keys),),
+    ).fetchall()
+    connection.executemany("UPDATE images SET is_shared = 1 WHERE content = ?", map(tuple, contents))
+    return bool(contents)
+
+
 def count_change(connection: sqlite3.Connection) -> None:
     """Say that what is known of images changed."""
     connection.execute("UPDATE facts SET value = value + 1 WHERE name = 'revision'")
@@ -174,6 +186,7 @@ def _split_records_from_images(connection: sqlite3.Connection) -> None:
             made REAL NOT NULL,              -- the file's unix time
             key TEXT NOT NULL,
             content INTEGER NOT NULL,        -- same number, same picture: of its pixels once they were decoded, else of its key
+            is_shared INTEGER NOT NULL,      -- 0 if no other image has the same content; 1 if one may
             prepared INTEGER NOT NULL,       -- 1 once its pixels were decoded
             has_own INTEGER NOT NULL,        -- 1 if the file itself says its prompt
             state TEXT NOT NULL,             -- of what may stand in for its prompt, see Giver.state
@@ -192,12 +205,12 @@ def _split_records_from_images(connection: sqlite3.Connection) -> None:
             given TEXT NOT NULL
         )""")
     connection.execute("CREATE TABLE pixels (key TEXT PRIMARY KEY, digest TEXT NOT NULL, dhash TEXT NOT NULL) WITHOUT ROWID")
-    connection.execute("CREATE INDEX pixels_by_digest ON pixels (digest)")
     connection.execute("CREATE INDEX images_by_key ON images (key)")
-    # All that grouping and filtering ask for, so that they read nothing else.
+    # All that grouping asks for, and no more, so that it reads little.
+    connection.execute("CREATE INDEX images_by_group ON images (prompt, width, height, path, key, made) WHERE reason = ''")
+    connection.execute("CREATE INDEX images_by_content ON images (content)")
     connection.execute(
-        "CREATE INDEX images_by_group ON images (prompt, width, height, content, path, key, made, generator, model, seed) "
-        "WHERE reason = ''"
+        "CREATE INDEX images_shared ON images (prompt, width, height, content, path, key) WHERE is_shared = 1 AND reason = ''"
     )
     connection.execute("CREATE INDEX images_left_out ON images (reason, path) WHERE reason != ''")
     connection.execute("CREATE INDEX images_without_own ON images (path) WHERE has_own = 0")

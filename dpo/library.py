@@ -30,7 +30,7 @@ from dpo.catalogue import (
     range_of,
 )  # fmt: skip
 from dpo.groups import Group, IndexedImage, View, identify
-from dpo.index import INDEX_MIGRATIONS, count_change, give_again, give_prompts, remove_files, save_batches
+from dpo.index import INDEX_MIGRATIONS, count_change, give_again, give_prompts, mark_shared, remove_files, save_batches
 from dpo.metadata import content_key
 from dpo.rows import Batch, to_image
 from dpo.scan import FEW, IMAGE_ENDINGS, LibraryError, Scan, ScanReport, list_folder, read_all
@@ -219,11 +219,7 @@ class Library:
             connection.executemany(
                 "UPDATE images SET content = ?, prepared = 1 WHERE key = ?", [(identify(digest), key) for key, digest, _ in rows]
             )
-            copies = connection.execute(
-                "SELECT 1 FROM pixels WHERE digest IN (SELECT value FROM json_each(?)) GROUP BY digest HAVING count(*) > 1 LIMIT 1",
-                (json.dumps([digest for _, digest, _ in rows]),),
-            ).fetchone()
-            if copies:  # nothing else changes what anybody sees
+            if mark_shared(connection, [key for key, _, _ in rows]):  # nothing else changes what anybody sees
                 count_change(connection)
 
     def unprepared(self, folder: str | Path, count: int) -> list[tuple[str, str]]:
