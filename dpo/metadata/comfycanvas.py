@@ -99,6 +99,8 @@ def _scope(canvas: dict, prefix: str = "", outer: Scope | None = None, host: dic
         if node["type"] == "SetNode" and (name := _first_value(node)):
             scope.setters[str(name)] = node
     if outer:
+        if canvas.get("is_group"):
+            _hand_out(scope, host)
         named_by = host if canvas.get("is_group") else canvas
         scope.input_names = [str(slot.get("name")) for slot in _dicts(named_by.get("inputs"))]
         scope.given = _given(scope, host, canvas)
@@ -224,6 +226,16 @@ def _definition_of_group(group: dict) -> dict:
         _wire(nodes, key, slot, number)
     links += [[f"out{index}", key, slot, OUTPUT, index] for index, (key, slot) in enumerate(ends["out"])]
     return {"nodes": nodes, "links": links, "is_group": True}
+
+
+def _hand_out(scope: Scope, host: dict) -> None:
+    """The widgets of a group node are those of its inner nodes one after another, whose own values are of an earlier time."""
+    values = host.get("widgets_values")
+    counts = [len(node["widgets_values"]) if isinstance(node.get("widgets_values"), list) else 0 for node in scope.nodes.values()]
+    if isinstance(values, list) and len(values) == sum(counts):
+        for (key, node), count in zip(list(scope.nodes.items()), counts, strict=True):
+            scope.nodes[key] = node | {"widgets_values": values[:count]}
+            values = values[count:]
 
 
 def _wire(nodes: list[dict], key: object, slot: object, link: object) -> None:

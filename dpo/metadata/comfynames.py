@@ -19,6 +19,7 @@ NO_SETTING = 64  # does not lead to a sampler's own settings: what drew before i
 NO_NUMBER = 128  # the same, and not to its seed, steps or guidance
 NO_WORDS = 256  # does not lead to words
 NO_LATENT = 512  # does not lead to the latent a sampler began with
+NO_SENTENCE = 2048  # not words that a prompt is made of, even where nothing else is
 NO_GUIDANCE = 1024  # does not lead to the guidance that conditioning has built in
 
 # Traits of a node.
@@ -29,7 +30,9 @@ MAX_NAME = 80  # characters; longer ones say nothing, and are not remembered
 
 _BEGIN = "(base_|text_|prompt_|main_|optional_)?"
 _END = r"(_prompt|_text|_cond|_conditioning|_prompt_text)?(_?([a-l\d]|[AB]|NEW|base))?$"
-_ASIDE = "positive|negative|(.*_)?cond|latent|image|pixels|samples|clip|vae|text|prompt|control|mask"
+_ASIDE = (
+    "positive|negative|(.*_)?cond|latent|image|pixels|samples|clip|vae|text|prompt|control|mask|upscale_model|style|bbox|sam_"
+)
 _ROLES = {
     POSITIVE: re.compile(rf"{_BEGIN}positive{_END}|cond1$|pos(_prompt|_cond)?(_?[glr])?$|prompt_pos$"),
     NEGATIVE: re.compile(rf"{_BEGIN}negative{_END}|neg(_conditioning|_prompt|_cond)?(_?[glr])?$|uncond$|prompt_neg$|n_prompt$"),
@@ -49,6 +52,9 @@ _ROLES = {
     NO_NUMBER: re.compile(rf"(?!.*_embeds)({_ASIDE})|model|.*lora"),
     NO_WORDS: re.compile(
         "image|pixels|latent|samples|model|clip|vae|mask|seed|audio|video|control|sigmas|noise|sampler|guider", re.IGNORECASE
+    ),
+    NO_SENTENCE: re.compile(
+        ".*(exclu|neg|system|file|path|folder|model|task|url|format|style|regex|pattern|delim|separ|prefix|suffix)"
     ),
     NO_LATENT: re.compile("positive|negative|cond|model|clip|vae|text|sigmas|noise|guider"),
     NO_GUIDANCE: re.compile("negative|latent|image|pixels|samples|clip|vae|model"),

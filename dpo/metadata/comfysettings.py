@@ -9,7 +9,8 @@ from dpo.metadata.comfynames import NO_GUIDANCE, NO_LATENT, NO_NUMBER, NO_SETTIN
 from dpo.metadata.comfywalk import Walk
 from dpo.metadata.records import Lora, to_float, to_int
 
-MODEL_NAMES = ("ckpt_name", "unet_name", "base_ckpt_name", "model_name", "model", "diffusion_model", "gguf_name")
+# Of what a picture is drawn with, before those of what may also be something else (an upscaler, a motion module).
+MODEL_NAMES = ("ckpt_name", "unet_name", "base_ckpt_name", "diffusion_model", "gguf_name"), ("model_name", "model")
 LORA_NAME = re.compile(r"(?:lora|lora_name|lora_(?=\d))_?(\d*)$")
 STRENGTHS = ("strength_model", "lora_model_strength", "strength", "model_strength", "lora_strength", "lora_weight")
 NUMBERED_STRENGTHS = (
@@ -64,10 +65,11 @@ def _guidance(walk: Walk, sampler: str) -> object:
 
 
 def _model(walk: Walk, nodes: list[Node]) -> str:
-    for node in nodes:
-        for name in MODEL_NAMES:
-            if name in node.inputs and (value := _name(plain(walk.graph, node.inputs[name], *MODEL_NAMES))):
-                return value
+    for names in MODEL_NAMES:
+        for node in nodes:
+            for name in names:
+                if name in node.inputs and (value := _name(plain(walk.graph, node.inputs[name], *names))):
+                    return value
     return ""
 
 
@@ -108,10 +110,20 @@ def _written_size(walk: Walk, sampler: str) -> tuple[int, int] | None:
     """Of the empty latent that the sampler began with; None where it began with a picture."""
     for key in walk.upstream([sampler], NO_LATENT):
         inputs = walk.graph[key].inputs
-        for names in SIZES:
-            if all(name in inputs for name in names):
-                width, height = (to_int(plain(walk.graph, inputs[name], name)) for name in names)
-                return (width, height) if width and height else None
+        if size := _size_of(walk, inputs):
+            return size
+    return None
+
+
+def _size_of(walk: Walk, inputs: dict) -> tuple[int, int] | None:
+    for name in ("resolution", "aspect_ratio", "dimensions"):  # "832 x 1216 (0.68)"; "custom" leaves it to the numbers
+        if isinstance(value := inputs.get(name), str) and (match := re.search(r"(\d{2,5}) ?[x×*] ?(\d{2,5})", value)):
+            return int(match[1]), int(match[2])
+    for names in SIZES:
+        if all(name in inputs for name in names):
+            width, height = (to_int(plain(walk.graph, inputs[name], name)) for name in names)
+            if width and height:
+                return width, height
     return None
 
 

@@ -7,12 +7,25 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from dpo.metadata.comfygraph import Node, source_of
-from dpo.metadata.comfynames import BUNDLE, CONDITIONING, JOIN, LANGUAGE_MODEL, NO_WORDS, SHOW, TEXT, role_of, traits_of
+from dpo.metadata.comfynames import (
+    BUNDLE,
+    CONDITIONING,
+    JOIN,
+    LANGUAGE_MODEL,
+    NO_SENTENCE,
+    NO_WORDS,
+    SHOW,
+    TEXT,
+    role_of,
+    traits_of,
+)
 from dpo.metadata.comfystring import change_text, joined
 from dpo.metadata.comfywalk import Walk, side_of_slot
+from dpo.metadata.comfywidgets import FILE, SENTENCE
 
 REWRITTEN = "A language model wrote the prompt from this text; its words are not in the file."
 STYLED = "A style added words to the prompt that are not in the file."
+UNNAMED = "It was taken from a node of an unknown kind."
 SYSTEM_END = "<Prompt Start>"  # Lumina 2: before it stands an instruction to its encoder
 MAX_DEPTH = 80  # nodes on the way to one text; more is no prompt, and would exhaust Python's stack
 MAX_TEXT = 100_000  # characters; joins of joins grow without end
@@ -94,7 +107,7 @@ class Reader:
         if traits & LANGUAGE_MODEL:
             return tuple(words._replace(doubt=REWRITTEN) for words in self._longest(key, node, side, depth) if words.text.strip())
         found = self._longest(key, node, side, depth)
-        found = found or self._of_any_wire(key, side, depth)
+        found = found or self._of_any_wire(key, side, depth) or _sentence_of(node)
         return tuple(change_text(node, words, side) for words in found)
 
     def _of_side(self, key: str, node: Node, names: list[str], side: int, depth: int) -> tuple[Words, ...]:
@@ -128,6 +141,13 @@ class Reader:
             if not wire.role & NO_WORDS and (found := self.input_words(key, wire.name, side, depth)):
                 return found
         return ()
+
+
+def _sentence_of(node: Node) -> tuple[Words, ...]:
+    """Of a node that is asked for words and has no input that is called a text: the longest that reads like one."""
+    texts = [value for name, value in node.inputs.items() if isinstance(value, str) and not role_of(name) & NO_SENTENCE]
+    found = max((text[:MAX_TEXT] for text in texts if SENTENCE.search(text) and not FILE.fullmatch(text)), key=len, default="")
+    return (Words(found, (), UNNAMED),) if found else ()
 
 
 def merged(found: tuple[Words, ...]) -> Words:

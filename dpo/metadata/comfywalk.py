@@ -119,11 +119,11 @@ def is_two_sided(node: Node) -> bool:
 
 
 def _wires(graph: Graph, node: Node) -> list[Wire]:
-    wires = []
-    for name, value in node.inputs.items():
-        if isinstance(value, list) and (source := source_of(value)) and source[0] in graph:
-            wires.append(Wire(name, source[0], source[1], role_of(name)))
-    return wires
+    return [
+        Wire(name, *source, role_of(name))
+        for name, value in node.inputs.items()
+        if isinstance(value, list) and (source := source_of(value)) and source[0] in graph
+    ]
 
 
 def _is_sampler(node: Node, wires: list[Wire]) -> bool:

@@ -157,6 +157,13 @@ def test_group_node_is_entered_too(name):
     assert prompt_on(host, extra={"groupNodes": {"mine": group}}) == "a cat"
 
 
+def test_values_of_a_group_node_are_its_inner_nodes_one_after_another():
+    inner = {"nodes": [drawn(0, "KSamplerSelect", widgets=["euler"]), encoder(1, "the old text")], "links": []}
+    group = inner | {"external": [[1, 0, CONDITIONING]]}
+    host = drawn(2, "workflow>mine", outputs=["SAMPLER", CONDITIONING], widgets=["heun", "a cat"])
+    assert prompt_on(host, slot=0, extra={"groupNodes": {"mine": group}}) == "a cat"
+
+
 # --- names of widgets
 
 

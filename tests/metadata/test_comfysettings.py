@@ -90,3 +90,21 @@ def test_size_is_the_empty_latents():
     sized = node("EmptyLatentImage", width=["w", 0], height=48)
     assert read(graph(empty=sized, w=node("PrimitiveInt", value=32))).written_size == (32, 48)
     assert read(graph(empty=node("VAEEncode", pixels=["photo", 0]), photo=node("LoadImage", image="a.png"))).written_size is None
+
+
+def test_size_that_is_chosen_by_name_counts_more_than_the_numbers_beside_it():
+    chosen = node("CR SDXL Aspect Ratio", width=64, height=64, aspect_ratio="3:4 portrait 896x1152")
+    assert read(graph(empty=chosen)).written_size == (896, 1152)
+    custom_size = node("CR SDXL Aspect Ratio", width=64, height=48, aspect_ratio="custom")
+    assert read(graph(empty=custom_size)).written_size == (64, 48)
+
+
+def test_motion_module_is_not_the_model():
+    motion = node("ADE_AnimateDiffLoaderWithContext", model=["model", 0], model_name="motion.ckpt")
+    assert read(graph(m=motion, sampler=ksampler(model=["m", 0]))).model == "some.safetensors"
+
+
+def test_hosted_model_is_the_model():
+    assert (
+        read({"1": node("Hosted", prompt="a cat", model="fancy-2"), "2": node("SaveImage", images=["1", 0])}).model == "fancy-2"
+    )

@@ -143,6 +143,14 @@ def test_style_that_adds_words_makes_a_guess():
     assert (styled("base").prompt, styled("base").certainty) == ("a cat", "derived")
 
 
+def test_sentence_of_a_node_without_a_text_input_is_a_guess():
+    found = said(
+        s=node("Unheard Of", entry="a cat in the rain", preset_file="some cats.txt", exclude_tags="a dog, a very big dog")
+    )
+    assert (found.prompt, found.certainty) == ("a cat in the rain", "guess")
+    assert said(s=node("Unheard Of", mode="fast", preset_file="some cats.txt")).prompt == ""
+
+
 # --- encoders
 
 
