@@ -31,7 +31,8 @@ MAX_NAME = 80  # characters; longer ones say nothing, and are not remembered
 _BEGIN = "(base_|text_|prompt_|main_|optional_)?"
 _END = r"(_prompt|_text|_cond|_conditioning|_prompt_text)?(_?([a-l\d]|[AB]|NEW|base))?$"
 _ASIDE = (
-    "positive|negative|(.*_)?cond|latent|image|pixels|samples|clip|vae|text|prompt|control|mask|upscale_model|style|bbox|sam_"
+    "positive|(.*_)?(negative|uncond|cond|patch)|latent|image|pixels|samples|clip|vae|text|prompt|control|mask|upscale_model"
+    "|style|bbox|sam_"
 )
 _ROLES = {
     POSITIVE: re.compile(rf"{_BEGIN}positive{_END}|cond1$|pos(_prompt|_cond)?(_?[glr])?$|prompt_pos$"),

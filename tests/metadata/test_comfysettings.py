@@ -104,6 +104,16 @@ def test_motion_module_is_not_the_model():
     assert read(graph(m=motion, sampler=ksampler(model=["m", 0]))).model == "some.safetensors"
 
 
+def test_patch_and_negative_model_are_not_the_model():
+    patched = node("Patched", model_patch=["p", 0], model_negative=["n", 0], model=["between", 0])
+    others = {
+        "p": node("ModelPatchLoader", ckpt_name="patch.safetensors"),
+        "n": node("UNETLoader", unet_name="unconditional.safetensors"),
+        "between": node("ModelSampling", model=["model", 0]),
+    }
+    assert read(graph(x=patched, sampler=ksampler(model=["x", 0]), **others)).model == "some.safetensors"
+
+
 def test_hosted_model_is_the_model():
     assert (
         read({"1": node("Hosted", prompt="a cat", model="fancy-2"), "2": node("SaveImage", images=["1", 0])}).model == "fancy-2"
