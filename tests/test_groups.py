@@ -1,12 +1,17 @@
+import itertools
+
 import pytest
 
-from dpo.groups import IndexedImage, group_images, normalise_prompt, split_into_screens
+from dpo.groups import (
+    MODES, Group, IndexedImage, View, cluster_shapes, group_key, key_ending, normalise_prompt, prompt_forms, prompt_of_key,
+    screen_count, split_evenly, split_into_screens, without_loras,
+)  # fmt: skip
 from dpo.metadata import ImageRecord
 
 
-def image(name: str, prompt: str | None = "a cat", width: int = 512, height: int = 512, key: str | None = None) -> IndexedImage:
-    path = f"/images/{name}.png"
-    return IndexedImage(key or name * 8, path, ImageRecord(path=path, prompt=prompt, width=width, height=height))
+def group_of(count: int) -> Group:
+    images = [IndexedImage(f"{n:024}", f"/images/{n}.png", ImageRecord(f"/images/{n}.png", "a cat")) for n in range(count)]
+    return Group("0" * 27, "a cat", 1.0, tuple(images))
 
 
 @pytest.mark.parametrize(
@@ -24,45 +29,78 @@ def test_prompts_that_differ_in_spacing_alone_are_one(text, normal):
     assert normalise_prompt(text) == normal
 
 
-def test_case_and_inner_commas_make_another_prompt():
-    groups = group_images([image("a", "a cat"), image("b", "A cat"), image("c", "a, cat")])
-    assert len(groups) == 3
+@pytest.mark.parametrize(
+    "text, bare",
+    [
+        ("a cat <lora:fluffy:0.8>", "a cat"),
+        ("a cat, <lora:fluffy:0.8>, on a mat", "a cat, on a mat"),
+        ("<lyco:a:1><LORA:b:1> a cat", "a cat"),
+        ("<lora:a:1>", ""),
+        ("a <cat> with x<y and y>z", "a <cat> with x<y and y>z"),
+        ("a, b ,c", "a, b ,c"),
+    ],
+)
+def test_lora_tags_are_taken_out_with_the_commas_around_them_and_nothing_else(text, bare):
+    assert without_loras(text) == bare
+
+
+def test_forms_are_equal_exactly_where_prompts_are_the_same_in_that_respect():
+    plain, upper, tagged, both = map(prompt_forms, ("a cat", "A Cat", "a cat <lora:x:1>", "A cat, <lora:y:2>"))
+    assert len({form.exact for form in (plain, upper, tagged, both)}) == 4
+    assert plain.caseless == upper.caseless != tagged.caseless
+    assert plain.bare == tagged.bare != upper.bare
+    assert plain.both == upper.both == tagged.both == both.both
+    assert prompt_forms(" , ") is None
 
 
 @pytest.mark.parametrize("one, other", [((832, 1216), (1080, 1576)), ((732, 1316), (728, 1312)), ((512, 512), (1024, 1016))])
-def test_ratios_that_upscalers_rounded_stay_in_one_group(one, other):
-    assert len(group_images([image("a", width=one[0], height=one[1]), image("b", width=other[0], height=other[1])])) == 1
+def test_ratios_that_upscalers_rounded_are_one_shape(one, other):
+    assert cluster_shapes([one, other]) == {one: one, other: one}
 
 
 @pytest.mark.parametrize("one, other", [((512, 512), (512, 768)), ((832, 1216), (1216, 832)), ((1024, 1024), (1024, 1000))])
-def test_another_shape_is_another_group(one, other):
-    assert len(group_images([image("a", width=one[0], height=one[1]), image("b", width=other[0], height=other[1])])) == 2
+def test_another_shape_is_another_cluster(one, other):
+    assert cluster_shapes([one, other]) == {one: one, other: other}
 
 
-def test_no_group_spans_more_than_the_tolerance():
-    chain = [image(f"{n:02}", width=1000 + 10 * n, height=1000) for n in range(10)]
-    for group in group_images(chain):
-        widths = [member.record.width for member in group.images]
-        assert max(widths) / min(widths) <= 1.015
+def test_no_cluster_spans_more_than_the_tolerance_and_every_shape_is_in_one():
+    for order in itertools.permutations([(1000 + 10 * n, 1000) for n in range(6)]):
+        found = cluster_shapes(order)
+        assert found.keys() == set(order)
+        for first in set(found.values()):
+            widths = [shape[0] for shape, its_first in found.items() if its_first == first]
+            assert max(widths) / min(widths) <= 1.015
 
 
-def test_copies_of_one_file_count_once():
-    (group,) = group_images([image("a", key="1" * 16), image("b", key="1" * 16), image("c", key="2" * 16)])
-    assert [member.path for member in group.images] == ["/images/a.png", "/images/c.png"]
+def test_shapes_that_come_later_move_none_of_those_before_them():
+    shapes = [(1000, 1000), (1014, 1000), (990, 1000), (986, 1000), (1020, 1000), (1006, 1000), (2000, 2000)]
+    for count in range(1, len(shapes)):
+        before, after = cluster_shapes(shapes[:count]), cluster_shapes(shapes)
+        assert {shape: after[shape] for shape in before} == before
 
 
-def test_images_without_prompt_or_pixels_are_in_no_group():
-    assert group_images([image("a", None), image("b", " ,"), image("c", width=0, height=0)]) == []
+def test_the_same_ratio_in_other_pixels_gives_the_same_key():
+    view = View("/x")
+    assert key_ending((832, 1216), view) == key_ending((416, 608), view) != key_ending((1216, 832), view)
 
 
-def test_a_group_keeps_its_key_whatever_order_its_images_come_in():
-    images = [image(name) for name in "abc"]
-    assert group_images(images) == group_images(images[::-1])
+def test_keys_differ_by_options_and_by_what_groups_share():
+    views = [View("/x"), View("/x", ignore_case=True), View("/x", ignore_loras=True), View("/x", same_model=True)]
+    assert len({key_ending((1, 1), view) for view in views}) == 4
+    assert key_ending((1, 1), views[3], ("sdxl",)) != key_ending((1, 1), views[3], ("flux",))
+
+
+def test_a_key_says_its_prompt_and_is_what_picks_take_for_one():
+    for number in (0, 1, -1, 2**63 - 1, -(2**63)):
+        key = group_key(number, key_ending((1_000_000, 999_999), View("/x", same_seed=True), ("1",)))
+        assert prompt_of_key(key) == number and len(key) <= 64
+    for text in ("", "../../x", "0" * 24, "g" * 30, "0" * 65):
+        assert prompt_of_key(text) is None
 
 
 @pytest.mark.parametrize("count, sizes", [(1, []), (2, [2]), (9, [9]), (10, [5, 5]), (20, [7, 6, 7])])
 def test_grids_are_even_and_hold_at_most_nine(count, sizes):
-    (group,) = group_images([image(f"{n:02}") for n in range(count)])
+    group = group_of(count)
     screens = split_into_screens(group, "best_worst")
     assert [len(screen.images) for screen in screens] == sizes
     assert {member.key for screen in screens for member in screen.images} == ({m.key for m in group.images} if sizes else set())
@@ -70,8 +108,14 @@ def test_grids_are_even_and_hold_at_most_nine(count, sizes):
 
 @pytest.mark.parametrize("count", [2, 3, 6, 7])
 def test_every_image_meets_another_in_a_duel(count):
-    (group,) = group_images([image(f"{n:02}") for n in range(count)])
+    group = group_of(count)
     screens = split_into_screens(group, "duel")
     assert all(len({member.key for member in screen.images}) == 2 for screen in screens)
     assert {member.key for screen in screens for member in screen.images} == {member.key for member in group.images}
     assert len(screens) == (count + 1) // 2
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_screens_are_counted_without_making_them(mode):
+    for size in range(2, 60):
+        assert screen_count(size, mode) == len(split_evenly(size, mode))
