@@ -260,7 +260,8 @@ def test_every_reason_is_counted_and_its_files_are_paged(folder):
 
 
 def test_lines_are_sorted_as_asked(folder):
-    for name, prompt, day in (("a", "x", "01"), ("b", "x", "02"), ("c", "y", "05"), ("d", "y", "01"), ("e", "z", "03"), ("f", "z", "03"), ("g", "z", "03")):  # fmt: skip
+    for row in ("a x 01", "b x 02", "c y 05", "d y 01", "e z 03", "f z 03", "g z 03"):
+        name, prompt, day = row.split()
         folder.add(f"{name}.png", prompt, day=f"2026-11-{day}")
     catalogue = folder.scan()
     prompts = {by: [line.prompt for line in catalogue.sorted(by)] for by in ("path", "size", "newest")}

@@ -3,8 +3,20 @@ import itertools
 import pytest
 
 from dpo.groups import (
-    MODES, Group, IndexedImage, View, cluster_shapes, group_key, key_ending, normalise_prompt, prompt_forms, prompt_of_key,
-    screen_count, split_evenly, split_into_screens, without_loras,
+    MODES,
+    Group,
+    IndexedImage,
+    View,
+    cluster_shapes,
+    group_key,
+    key_ending,
+    normalise_prompt,
+    prompt_forms,
+    prompt_of_key,
+    screen_count,
+    split_evenly,
+    split_into_screens,
+    without_loras,
 )  # fmt: skip
 from dpo.metadata import ImageRecord
 
