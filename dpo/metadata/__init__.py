@@ -18,6 +18,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -74,6 +75,7 @@ def read_file(path: str | Path, stealth: bool = False) -> tuple[str, ImageRecord
         return key, ImageRecord(
             path, width=container.width, height=container.height, warnings=container.warnings, reason=reason, error=error
         )
+    generation = _storable(generation)
     reason, error = ("", None) if generation.prompt else explain_absence(name, container, generation)
     return key, ImageRecord(
         path=path,
@@ -131,3 +133,27 @@ def _most_trusted(fields: Sequence[TextField]) -> Generation | None:
             return generation
         best = best or generation
     return best
+
+
+def _storable(generation: Generation) -> Generation:
+    """Halves of surrogate pairs, which JSON can hold and no file or database can store, become question marks."""
+    names = [lora.name for lora in generation.loras]
+    texts = (generation.prompt, generation.negative_prompt, generation.sampler, generation.model)
+    try:
+        "".join((*texts, *generation.alternatives, *names)).encode()
+    except UnicodeEncodeError:
+        prompt, negative_prompt, sampler, model = map(_without_halves, texts)
+        return replace(
+            generation,
+            prompt=prompt,
+            negative_prompt=negative_prompt,
+            sampler=sampler,
+            model=model,
+            alternatives=tuple(map(_without_halves, generation.alternatives)),
+            loras=tuple(Lora(_without_halves(lora.name), lora.strength) for lora in generation.loras),
+        )
+    return generation
+
+
+def _without_halves(text: str) -> str:
+    return text.encode("utf-8", "replace").decode()

@@ -23,8 +23,8 @@ NAMES = (
 )
 
 LONG = {
-    "commas": "," * LENGTH + SETTINGS,
-    "blanks": " " * LENGTH + "-x " + SETTINGS,
+    "commas": "a" + "," * LENGTH + "x" + SETTINGS,
+    "blanks": "a" + " " * LENGTH + "-x" + SETTINGS,
     "line_ends": "\n" * LENGTH + "Negative prompt:" + SETTINGS,
     "negatives": "Negative prompt: " * (LENGTH // 17),
     "steps": "a. Steps: 20, Sampler" * (LENGTH // 20),
@@ -39,7 +39,7 @@ LONG = {
     "quoted_quotes": '"' + '" ' * (LENGTH // 2) + "-s",
     "open_comment": '{"req_type"' + "{" * LENGTH,
     "deep": '{"uc": ' + "[" * LENGTH,
-    "two_encoders": "T5 Prompt:" + " " * LENGTH + SETTINGS,
+    "two_encoders": "T5 Prompt:" + " " * LENGTH + "CLIP" + SETTINGS,
     "digits": '{"uc": 1, "steps": 1, "scale": 1, "seed": ' + "9" * LENGTH + "}",
 }
 

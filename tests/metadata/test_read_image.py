@@ -122,6 +122,17 @@ def test_record_holds_every_value_of_its_generation(read):
     assert (record.width, record.height, record.loras, record.alternatives) == (8, 4, (Lora("fur", 0.5),), ("{a|b}",))
 
 
+def test_halves_of_surrogate_pairs_become_question_marks(read):
+    half = json.loads('"\\ud83d"')
+    params = dict.fromkeys(("prompt", "negativeprompt", "sampler", "model"), half) | {
+        "loras": [half],
+        "original_prompt": half * 2,
+    }
+    record = read(png(text_chunk("parameters", json.dumps({"sui_image_params": params}))), "a.png")
+    assert (record.prompt, record.negative_prompt, record.sampler, record.model) == ("?", "?", "?", "?")
+    assert (record.alternatives, record.loras) == (("??",), (Lora("?"),))
+
+
 def test_file_is_opened_once_for_its_key_and_its_record(tmp_path, monkeypatch):
     path = tmp_path / "a.png"
     path.write_bytes(png(text_chunk("parameters", TEXT)))
