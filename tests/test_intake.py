@@ -95,7 +95,8 @@ def test_images_without_a_prompt_are_taken_for_something_may_stand_in(sent, targ
 
 def test_the_folders_of_a_zip_stay_for_their_names_may_be_the_prompts(sent, target):
     entries = (("a red cat/1.png", IMAGE), ("a red cat/2.png", OTHER), ("ein Hund/über/1.png", IMAGE), ("leer/", b""))
-    assert take_in([sent("a.zip", zipped(*entries))], target).kept == 3
+    report = take_in([sent("a.zip", zipped(*entries))], target)
+    assert (report.kept, report.skipped) == (3, [])
     assert sorted(taken(target)) == ["a red cat/1.png", "a red cat/2.png", "ein Hund/über/1.png"]
 
 
@@ -107,7 +108,7 @@ def test_a_file_of_a_zip_keeps_its_time(sent, target):
 
 def test_what_systems_add_to_a_zip_is_passed_over_silently(sent, target):
     entries = (
-        ("__MACOSX/._a.png", b"x"),
+        ("__MACOSX/a.png", IMAGE),
         ("in/.DS_Store", b"x"),
         ("in/Thumbs.db", b"x"),
         ("in/._a.png", b"x"),
@@ -211,6 +212,7 @@ def test_a_text_without_its_image_is_a_row_and_a_table_is_taken_by_itself(sent, 
     "name, data, reason",
     [
         ("a.exe", b"MZ", "not an image: the name ends with none of .png"),
+        (".png", IMAGE, "not an image: the name ends with none of .png"),
         ("a.png", b"<html>", "not a PNG"),
         ("a.png", IMAGE[:60], "cut short"),
         ("a.rar", b"Rar!", "Unpack it, or send a zip"),
@@ -258,10 +260,21 @@ def test_encrypted_nested_and_oddly_packed_files_are_rows(sent, target):
     assert "packed in a way" in reasons(report)["a.zip/odd.png"]
 
 
+def test_in_a_zip_too_names_are_not_believed_and_folders_have_a_bottom(sent, target):
+    report = take_in([sent("a.zip", zipped(("a.png", b"<html>"), ("in/" * 9 + "b.png", IMAGE)))], target)
+    assert report.kept == 0 and not target.exists()
+    assert "a.png: not a PNG" in reasons(report)["a.zip/a.png"]
+    assert "more than 8 folders" in reasons(report)["a.zip/" + "in/" * 9 + "b.png"]
+
+
 def test_a_file_damaged_inside_its_zip_leaves_nothing_behind(sent, target):
     data = zipped(("a.png", IMAGE), ("b.png", OTHER))
     place = data.index(b"a cat")
-    report = take_in([sent("a.zip", data[:place] + b"a rat" + data[place + 5 :])], target)
+    left = []
+    report = take_in(
+        [sent("a.zip", data[:place] + b"a rat" + data[place + 5 :])], target, lambda done, total: left.extend(target.glob(".*/*"))
+    )
+    assert left == []
     assert taken(target) == {"b.png": OTHER} and "damaged inside the zip" in reasons(report)["a.zip/a.png"]
 
 
