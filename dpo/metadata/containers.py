@@ -223,14 +223,16 @@ def _check_jpeg_end(walk: FileWalk, pixels: int) -> None:
 
 def _walk_webp(walk: FileWalk) -> None:
     walk.format = "WebP"
-    offset = 12
+    offset, has_pixels = 12, False
     for _ in range(MAX_PARTS):
         if offset + 8 > walk.size:
             break
         kind, length = WEBP_CHUNK.unpack(walk.read(offset, 8))
         offset += 8
-        if kind in (b"VP8 ", b"VP8L", b"ALPH", b"ANMF") and offset + length > walk.size:
-            raise EOFError
+        if kind in (b"VP8 ", b"VP8L", b"ANMF"):
+            has_pixels = True
+            if offset + length > walk.size:
+                raise EOFError
         if kind == b"VP8X":
             data = walk.read(offset, 10)
             walk.picture = (1 + int.from_bytes(data[4:7], "little"), 1 + int.from_bytes(data[7:10], "little"))
@@ -252,6 +254,8 @@ def _walk_webp(walk: FileWalk) -> None:
         offset += length + length % 2
     else:
         walk.warn_of_parts()
+    if walk.picture != (0, 0) and not has_pixels:
+        raise EOFError
 
 
 # --- GIF: comments before the first picture, where writers put them; after it stand its thousands of small blocks

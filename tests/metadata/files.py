@@ -139,7 +139,7 @@ def jxl(*boxes: tuple[bytes, bytes], size: tuple[int, int] = (1, 1), pieces: int
 
 
 def jxl_codestream(size: tuple[int, int] = (1, 1), ratio: int = 0, orientation: int = 1) -> bytes:
-    """The start of a codestream, then zeros. With a `ratio` the width is left out; heights of 8, 16, .. 256 have a short form."""
+    """The start of a codestream, then ones. With a `ratio` the width is left out; heights of 8, 16, .. 256 have a short form."""
     width, height = size
     is_small = height % 8 == 0 and height <= 256 and (ratio > 0 or (width % 8 == 0 and width <= 256))
 
@@ -154,7 +154,7 @@ def jxl_codestream(size: tuple[int, int] = (1, 1), ratio: int = 0, orientation: 
     value = place = 0
     for number, bits in numbers:
         value, place = value | number << place, place + bits
-    return b"\xff\x0a" + value.to_bytes(30, "little")
+    return b"\xff\x0a" + (value | (1 << 240) - (1 << place)).to_bytes(30, "little")
 
 
 def exif(ifd0: dict[int, bytes | int] | None = None, exif_ifd: dict[int, bytes] | None = None, order: str = ">") -> bytes:

@@ -311,6 +311,7 @@ def test_picture_cut_short_is_an_error_even_when_its_prompt_is_whole(read):
     assert "cut short" in read(png(text_chunk("parameters", TEXT))[:-20]).error
     assert "cut short" in read(jpeg(exif_segment(COMMENT))[:-2]).error
     assert "cut short" in read(webp((b"EXIF", COMMENT))[:45]).error
+    assert "cut short" in read(webp((b"EXIF", COMMENT))[:34]).error  # where the picture would begin
     assert "cut short" in read(gif(TEXT.encode())[:60]).error
     assert read(jpeg(exif_segment(COMMENT))[:-2]).reason == "damaged"
 
