@@ -1,11 +1,16 @@
 import shutil
+import sqlite3
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
-from dpo.picks import PickStore
-from dpo.project import ProjectError, open_project
+from dpo.groups import View
+from dpo.library import content_key
+from dpo.picks import PICK_MIGRATIONS, PickStore
+from dpo.project import Database, ProjectError, open_project
 from tests.pictures import paint_folder, plain, write_prompted
 
 
@@ -20,6 +25,15 @@ def project(tmp_path):
 @pytest.fixture
 def groups(project, tmp_path):
     return project.library.groups(tmp_path / "images")
+
+
+@pytest.fixture
+def view(tmp_path):
+    return View(str(tmp_path / "images"))
+
+
+def next_screens(project, view, mode="best_worst", want=99, have=()):
+    return project.picks.next_screens(project.library, view, mode, want, set(have))
 
 
 def keys(group) -> list[str]:
@@ -177,34 +191,126 @@ def test_a_pair_follows_files_that_moved_once_they_were_scanned(project, groups,
     assert pair.chosen.startswith(str(tmp_path / "moved"))
 
 
-def test_screens_answered_are_not_shown_again_and_an_undo_brings_them_back(project, groups):
-    screens, total = project.picks.open_screens(groups, "best_worst")
-    assert (len(screens), total) == (3, 3)
+def test_screens_answered_are_not_shown_again_and_an_undo_brings_them_back(project, groups, view):
+    found = next_screens(project, view)
+    assert (len(found.screens), found.done, found.total, found.is_complete) == (3, 0, 3, True)
     operation = best_worst(groups[1])
     project.picks.apply([operation])
-    screens, total = project.picks.open_screens(groups, "best_worst")
-    assert ([screen.group.key for screen in screens], total) == ([groups[0].key, groups[2].key], 3)
+    found = next_screens(project, view)
+    assert ([screen.group.key for screen in found.screens], found.done) == ([groups[0].key, groups[2].key], 1)
     project.picks.apply([undo(operation, 1)])
-    assert len(project.picks.open_screens(groups, "best_worst")[0]) == 3
+    assert (len(next_screens(project, view).screens), next_screens(project, view).done) == (3, 0)
 
 
-def test_the_modes_are_answered_apart_but_a_skipped_group_is_gone_from_both(project, groups):
+def test_a_group_picked_twice_is_open_again_only_when_both_picks_are_taken_back(project, groups, view):
+    first, second = best_worst(groups[1]), best_worst(groups[1], 1)
+    project.picks.apply([first, second, undo(first, 2)])
+    assert next_screens(project, view).done == 1
+    project.picks.apply([undo(second, 3)])
+    assert next_screens(project, view).done == 0
+
+
+def test_no_more_is_handed_out_than_wanted_and_none_that_the_page_has(project, groups, view):
+    first = next_screens(project, view, want=2)
+    assert ([screen.group.key for screen in first.screens], first.is_complete) == ([groups[0].key, groups[1].key], False)
+    rest = next_screens(project, view, want=2, have={screen.key for screen in first.screens})
+    assert ([screen.group.key for screen in rest.screens], rest.is_complete) == ([groups[2].key], True)
+
+
+def test_the_modes_are_answered_apart_but_a_skipped_group_is_gone_from_both(project, groups, view):
     project.picks.apply([best_worst(groups[0], 0), duel(groups[1], "tie", 1), skip(groups[2], 2)])
-    assert {screen.group.key for screen in project.picks.open_screens(groups, "best_worst")[0]} == {groups[1].key}
-    duels, total = project.picks.open_screens(groups, "duel")
-    assert total == 6
-    assert [screen.group.key for screen in duels] == [groups[0].key] * 2 + [groups[1].key]
+    assert {screen.group.key for screen in next_screens(project, view).screens} == {groups[1].key}
+    duels = next_screens(project, view, "duel")
+    assert (duels.done, duels.total) == (3, 6)
+    assert [screen.group.key for screen in duels.screens] == [groups[0].key] * 2 + [groups[1].key]
 
 
-def test_two_new_images_reopen_a_group_and_one_does_not(project, groups, tmp_path):
+def test_unpicked_counts_the_open_screens_of_groups_with_picks_alone(project, groups, view):
+    project.picks.apply([best_worst(groups[0], 0), duel(groups[1], "tie", 1), skip(groups[2], 2)])
+    assert project.picks.unpicked(project.library, view, "best_worst") == {groups[0].key: 0, groups[2].key: 0}
+    assert project.picks.unpicked(project.library, view, "duel") == {groups[1].key: 1, groups[2].key: 0}
+
+
+def test_two_new_images_reopen_a_group_and_one_does_not(project, groups, view, tmp_path):
     project.picks.apply([best_worst(group, number) for number, group in enumerate(groups)])
     write_prompted(tmp_path / "images" / "one.png", groups[0].prompt, plain("red"))
     project.library.scan(tmp_path / "images")
-    assert project.picks.open_screens(project.library.groups(tmp_path / "images"), "best_worst")[0] == []
+    assert next_screens(project, view).screens == []
     write_prompted(tmp_path / "images" / "two.png", groups[0].prompt, plain("blue"))
     project.library.scan(tmp_path / "images")
-    (screen,) = project.picks.open_screens(project.library.groups(tmp_path / "images"), "best_worst")[0]
+    (screen,) = next_screens(project, view).screens
     assert len(screen.images) == 6
+
+
+def test_a_skipped_group_stays_skipped_when_images_join_it(project, groups, view, tmp_path):
+    project.picks.apply([skip(groups[0])])
+    for name, colour in (("one", "red"), ("two", "blue")):
+        write_prompted(tmp_path / "images" / f"{name}.png", groups[0].prompt, plain(colour))
+    project.library.scan(tmp_path / "images")
+    assert [screen.group.key for screen in next_screens(project, view).screens] == [groups[1].key, groups[2].key]
+
+
+@pytest.mark.parametrize("options", [{"ignore_case": True}, {"ignore_loras": True}, {"same_model": True}, {"size": "64x64"}])
+def test_another_option_or_filter_brings_no_answered_image_back(project, groups, view, options):
+    project.picks.apply([best_worst(groups[0], 0), skip(groups[1], 1)])
+    other = replace(view, **options)
+    project.library.catalogue(other)
+    assert [screen.group.prompt for screen in next_screens(project, other).screens] == [groups[2].prompt]
+
+
+def test_a_copy_of_an_answered_image_is_answered_too(project, groups, view, tmp_path):
+    project.picks.apply([best_worst(groups[0], 0)])
+    for image in groups[0].images[:2]:  # the same pixels under another key
+        copy = Path(image.path).with_name("copy " + Path(image.path).name)
+        with Image.open(image.path) as pixels:
+            write_prompted(copy, groups[0].prompt, pixels.copy(), seed=7)
+        key = content_key(copy)
+        project.library.scan(tmp_path / "images")
+        project.library.note_pixels([(image.key, image.key, "0" * 16), (key, image.key, "0" * 16)])
+    assert [screen.group.key for screen in next_screens(project, view).screens] == [groups[1].key, groups[2].key]
+
+
+def test_images_that_differ_in_lora_tags_or_case_can_be_compared_and_train_without_the_tags(project, tmp_path):
+    (tmp_path / "more").mkdir()
+    for name, prompt, colour in (("a", "A cat <lora:x:1>", "red"), ("b", "a cat", "blue")):
+        write_prompted(tmp_path / "more" / f"{name}.png", prompt, plain(colour))
+    project.library.scan(tmp_path / "more")
+    view = View(str(tmp_path / "more"), ignore_loras=True, ignore_case=True)
+    (screen,) = next_screens(project, view).screens
+    tagged = next(image.key for image in screen.images if image.path.endswith("a.png"))
+    other = next(image.key for image in screen.images if image.path.endswith("b.png"))
+    operation = {**best_worst(screen.group), "result": [tagged, other]}
+    assert project.picks.apply([operation]).refused == ()
+    assert project.picks.pairs()[0].prompt == "A cat"
+
+
+def test_only_groups_with_picks_are_looked_into(project, groups, view, monkeypatch):
+    project.picks.apply([best_worst(groups[1])])
+    next_screens(project, view, want=0)
+    asked = []
+    members = project.library.members
+    monkeypatch.setattr(project.library, "members", lambda view, keys: asked.append(set(keys)) or members(view, keys))
+    next_screens(project, view, want=0)
+    project.picks.apply([best_worst(groups[2], 1)])
+    next_screens(project, view, want=0)
+    assert asked == [set(keys(groups[2]))]
+
+
+def test_a_store_of_the_first_version_opens_and_keeps_its_picks(tmp_path, project, groups):
+    project.picks.apply([best_worst(groups[0])])
+    before = project.picks.live()
+    old = tmp_path / "old"
+    old.mkdir()
+    Database(old / "picks.sqlite", PICK_MIGRATIONS[:1], "FULL")
+    rows = [tuple(row) for row in project.picks._database.read("SELECT * FROM picks")]
+    with sqlite3.connect(old / "picks.sqlite") as connection:
+        connection.executemany(f"INSERT INTO picks VALUES ({', '.join('?' * len(rows[0]))})", rows)
+    connection.close()
+    again = open_project(old)
+    assert again.picks.live() == before
+    again.library.give_prompt(before[0].keys[0], "typed")
+    again.library.scan(tmp_path / "images")
+    assert again.library.image(before[0].keys[0]).record.prompt == "typed"
 
 
 def test_recent_picks_come_newest_first_and_can_be_paged(project, groups):
