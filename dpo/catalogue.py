@@ -13,6 +13,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import cache, partial
 from operator import itemgetter
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -75,29 +76,30 @@ def make_catalogue(database: Database, view: View) -> Catalogue:
     copies = _count_copies(database, view)
     texts = dict(database.tuples("SELECT exact, text FROM prompts"))
     times = Counter(map(itemgetter(_PROMPT), shapes))
-    lines, alone, endings, several = [], [], {}, defaultdict(list)
-
-    def add(shape: tuple, size: int, first_size: tuple[int, int], path: str, key: str, newest: float) -> None:
-        """A group of images like this one; `first_size` names it."""
+    lines, alone, several = [], [], defaultdict(list)
+    ending_of = cache(partial(key_ending, view))
+    # Most prompts have one shape: this loop is what a catalogue costs besides SQLite's work.
+    for shape in shapes:
+        prompt, width, height, size, path, key, newest, _, exact, *shared = shape
+        if times[prompt] > 1:
+            several[prompt, *shared].append(shape)
+            continue
+        if copies:
+            size -= copies.get((prompt, width, height, *shared), 0)
         if size == 1:
             alone.append(path)
-            return
-        named_by = first_size, shape[_SHARED]
-        if named_by not in endings:
-            endings[named_by] = key_ending(first_size, view, shape[_SHARED])
-        name, (width, height) = group_key(shape[_PROMPT], endings[named_by]), first_size
-        lines.append((path, GroupLine(name, texts[shape[_EXACT]], width / height, size, key, newest)))
-
-    for shape in shapes:
-        if times[shape[_PROMPT]] > 1:
-            several[shape[_PROMPT], shape[_SHARED]].append(shape)
         else:
-            add(shape, shape[_FILES] - copies.get(_copy_key(shape), 0) if copies else shape[_FILES], shape[_SIZE], *shape[4:7])
-    for members in several.values():
-        for first_size, cluster in _by_first_size(members).items():
-            size = sum(shape[_FILES] - copies.get(_copy_key(shape), 0) for shape in cluster)
-            path, key = (min(map(itemgetter(column), cluster)) for column in (_PATH, _KEY))
-            add(min(cluster, key=itemgetter(_EXACT)), size, first_size, path, key, max(map(itemgetter(_NEWEST), cluster)))
+            name = group_key(prompt, ending_of(width, height, *shared))
+            lines.append((path, GroupLine(name, texts[exact], width / height, size, key, newest)))
+    for (prompt, *shared), members in several.items():
+        for (width, height), cluster in _by_first_size(members).items():
+            size = sum(shape[_FILES] - copies.get(shape[:3] + shape[_SHARED], 0) for shape in cluster)
+            path, key, exact = (min(map(itemgetter(column), cluster)) for column in (_PATH, _KEY, _EXACT))
+            if size == 1:
+                alone.append(path)
+            else:
+                name, newest = group_key(prompt, ending_of(width, height, *shared)), max(map(itemgetter(_NEWEST), cluster))
+                lines.append((path, GroupLine(name, texts[exact], width / height, size, key, newest)))
     lines.sort(key=itemgetter(0))
     alone.sort()
     reasons, example = _count_left_out(database, view)
@@ -202,7 +204,7 @@ def _count_shapes(database: Database, view: View) -> list[tuple]:
 
 
 def _count_copies(database: Database, view: View) -> dict[tuple, int]:
-    """`_copy_key` of a shape -> how many of its files are copies of another of them, where there are any."""
+    """(prompt, width, height, *shared) -> how many of its files are copies of another of them, where there are any."""
     form, join = _form(view)
     where, values = _filters(view)
     rows = database.tuples(
@@ -212,10 +214,6 @@ def _count_copies(database: Database, view: View) -> dict[tuple, int]:
         values,
     )
     return {row[:-1]: row[-1] for row in rows if row[-1]}
-
-
-def _copy_key(shape: tuple) -> tuple:
-    return shape[:3] + shape[_SHARED]
 
 
 def _count_left_out(database: Database, view: View) -> tuple[dict[str, int], str]:
@@ -257,7 +255,7 @@ def _by_group(view: View, rows: list[tuple]) -> dict[str, tuple[tuple[int, int],
         firsts = cluster_shapes(row[_SIZE] for row in members)
         for row in members:
             first = firsts[row[_SIZE]]
-            groups.setdefault(group_key(prompt, key_ending(first, view, values)), (first, []))[1].append(row)
+            groups.setdefault(group_key(prompt, key_ending(view, *first, *values)), (first, []))[1].append(row)
     return groups
 
 

@@ -165,14 +165,14 @@ def group_key(prompt: int, ending: str) -> str:
     return f"{prompt & 0xFFFFFFFFFFFFFFFF:016x}{ending}"
 
 
-def key_ending(first_shape: tuple[int, int], view: View, shared_values: tuple[str, ...] = ()) -> str:
-    """What a group's key says besides its prompt. `shared_values`: its model and seed, as far as the view asks for them."""
-    width, height = first_shape
+def key_ending(view: View, width: int, height: int, *shared: str) -> str:
+    """What a group's key says besides its prompt: the ratio of its first image, and its model and seed (`shared`), as far as
+    the view asks for them."""
     divisor = math.gcd(width, height)
     options = view.ignore_loras + 2 * view.ignore_case + 4 * view.same_model + 8 * view.same_seed
     ending = f"{options:x}{width // divisor:05x}{height // divisor:05x}"
-    if shared_values:
-        ending += f"{identify('/'.join(shared_values)) & 0xFFFFFFFFFFFFFFFF:016x}"
+    if shared:
+        ending += f"{identify('/'.join(shared)) & 0xFFFFFFFFFFFFFFFF:016x}"
     return ending
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from dpo.catalogue import Catalogue
-from dpo.groups import Screen, View, screen_count, split_evenly, split_into_screens
+from dpo.groups import GroupLine, Screen, View, screen_count, split_evenly, split_into_screens
 
 if TYPE_CHECKING:
     from dpo.library import Library
@@ -52,10 +52,12 @@ class Progress:
         self._mode = mode
         self._seen: Counter[str] = Counter()  # image key -> picks that showed it
         self._skipped: Counter[str] = Counter()  # group key -> skips
-        self._catalogue: Catalogue | None = None  # the one that `_open` and `_total` were worked out for
-        self._open: dict[str, list[int]] = {}  # of groups with picks: which of their screens are open
-        self._sizes: dict[str, int] = {}
+        self._catalogue: Catalogue | None = None  # the one that all below was worked out for
         self._total = 0
+        # Of groups with picks: how they stood in the catalogue, their images, and which of their screens are open.
+        self._lines: dict[str, GroupLine] = {}
+        self._images: dict[str, list[tuple[str, ...]]] = {}
+        self._open: dict[str, list[int]] = {}
 
     def bring_up_to_date(self, library: Library, changes: Iterable[Change], position: int) -> None:
         touched = set()
@@ -69,18 +71,30 @@ class Progress:
         self.position = position
         catalogue = library.catalogue(self._view)
         if catalogue is not self._catalogue:
-            touched = self._seen.keys()
-            self._catalogue, self._open, self._sizes = catalogue, {}, {}
+            self._catalogue = catalogue
             self._total = sum(screen_count(line.size, self._mode) for line in catalogue.lines)
+            touched |= self._forget_changed_groups()
         if touched:
-            for group, images in library.members(self._view, touched).items():
-                self._open[group], self._sizes[group] = self._find_open(group, images), len(images)
+            found = library.members(self._view, touched)
+            for line in catalogue.lines:
+                if line.key in found:
+                    self._lines[line.key], self._images[line.key] = line, found[line.key]
+                    self._open[line.key] = self._find_open(line.key, found[line.key])
+
+    def _forget_changed_groups(self) -> set[str]:
+        """Keep what stands in the catalogue as before, for while a scan runs nearly all does. Returns the images seen that are
+        in no group that was kept."""
+        lines = {line.key: line for line in self._catalogue.lines}
+        for group in [group for group, line in self._lines.items() if lines.get(group) != line]:
+            del self._lines[group], self._images[group], self._open[group]
+        kept = {key for images in self._images.values() for copies in images for key in copies}
+        return self._seen.keys() - kept
 
     def unpicked(self) -> dict[str, int]:
         return {group: len(screens) for group, screens in self._open.items()}
 
     def next_screens(self, library: Library, want: int, have: set[str]) -> NextScreens:
-        done = sum(screen_count(self._sizes[group], self._mode) - len(found) for group, found in self._open.items())
+        done = sum(screen_count(len(self._images[group]), self._mode) - len(found) for group, found in self._open.items())
         screens: list[Screen] = []
         for line in self._catalogue.lines:
             still_open = self._open.get(line.key)

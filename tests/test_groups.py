@@ -93,18 +93,18 @@ def test_shapes_that_come_later_move_none_of_those_before_them():
 
 def test_the_same_ratio_in_other_pixels_gives_the_same_key():
     view = View("/x")
-    assert key_ending((832, 1216), view) == key_ending((416, 608), view) != key_ending((1216, 832), view)
+    assert key_ending(view, 832, 1216) == key_ending(view, 416, 608) != key_ending(view, 1216, 832)
 
 
 def test_keys_differ_by_options_and_by_what_groups_share():
     views = [View("/x"), View("/x", ignore_case=True), View("/x", ignore_loras=True), View("/x", same_model=True)]
-    assert len({key_ending((1, 1), view) for view in views}) == 4
-    assert key_ending((1, 1), views[3], ("sdxl",)) != key_ending((1, 1), views[3], ("flux",))
+    assert len({key_ending(view, 1, 1) for view in views}) == 4
+    assert key_ending(views[3], 1, 1, "sdxl") != key_ending(views[3], 1, 1, "flux")
 
 
 def test_a_key_says_its_prompt_and_is_what_picks_take_for_one():
     for number in (0, 1, -1, 2**63 - 1, -(2**63)):
-        key = group_key(number, key_ending((1_000_000, 999_999), View("/x", same_seed=True), ("1",)))
+        key = group_key(number, key_ending(View("/x", same_seed=True), 1_000_000, 999_999, "1"))
         assert prompt_of_key(key) == number and len(key) <= 64
     for text in ("", "../../x", "0" * 24, "g" * 30, "0" * 65):
         assert prompt_of_key(text) is None
