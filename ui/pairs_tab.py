@@ -1,7 +1,7 @@
-"""The Pairs tab: 1 Images (scan a folder), 2 Pick, 3 Review; then on to Train. Finished steps fold to a line.
+"""The Pairs tab: 1 Images (scan a folder or upload, browse), 2 Pick, 3 Review; then on to Train. Finished steps fold to a line.
 
-A scan runs in a thread of the project's library; the page looks at it once a second, so a reload or a second page sees
-the same scan.
+A scan runs in a thread of the project's library, an upload in one of `Uploads`; the page looks at them once a second, so a
+reload or a second page sees the same.
 """
 
 from __future__ import annotations
@@ -18,17 +18,20 @@ from gradio.utils import get_upload_folder
 
 from dpo import StudioError
 from dpo.exchange import export_csv, export_onetrainer, new_export_folder
-from dpo.library import FolderSummary, Scan, resolve_folder
+from dpo.groups import View
+from dpo.library import Scan, resolve_folder
 from dpo.runs import MINIMUM_PAIRS
 from ui.parts import report_part, text_part
-from ui.picker import create_picker, page_session
+from ui.picker import create_picker
 from ui.review import create_review, show_review
-from ui.session import Session, Studio
-from ui.words import count, duration
+from ui.session import SORTS, Session, Studio, clean_view, folder_of, page_session, view_of
+from ui.shelf import create_shelf, show_shelf
+from ui.uploads import Upload, uploaded_file, uploads_folder
+from ui.words import count, duration, summary_line, useless_folder
 
-MOST_PROBLEMS = 500  # rows of the table of files that are left out
-SHORT_SCAN = 10.0  # seconds; one that ends sooner is worth waiting for, as groups still grow while it runs
-FOLDER_HELP = "The folder your generated images are in. Prompts are read from the files; nothing in it is changed."
+SHORT_SCAN = 3.0  # seconds; one that ends sooner is worth waiting for, as groups still grow while it runs
+FOLDER_HELP = "Prompts are read from the files; nothing in the folder is changed."
+CHOOSE_FILES = "() => document.querySelector('#shelf .file-input').click()"
 
 
 class PairsTab(NamedTuple):
@@ -39,24 +42,32 @@ class PairsTab(NamedTuple):
     next: gr.Button
 
 
+class Seen(NamedTuple):
+    """What a page shows now: a look finds out what changed since."""
+
+    scan: tuple | None = None  # started, files done, whether it is over; None: nothing was shown yet
+    upload: tuple = ()
+    index: int = -1
+    picks: int = -1
+    is_ready: bool = False  # there is something to pick from
+
+
 def create_pairs_tab(studio: Studio, session: gr.State) -> PairsTab:
     project = studio.project
-    with gr.Accordion("1 Images", open=True, elem_classes="step") as images_step:
+    with gr.Accordion("1 Images", open=True, elem_classes="step", elem_id="images-step") as images_step:
         with gr.Row(elem_classes="folder-row", equal_height=True):
             folder = gr.Textbox(
                 folder_of(studio, Session()), placeholder="Folder of generated images", show_label=False, container=False,
                 max_lines=1, scale=1, elem_id="folder",
             )  # fmt: skip
-            scan = gr.Button("Scan", variant="primary", size="md", scale=0, min_width=110, elem_id="scan")
-            stop = gr.Button("Stop", visible=False, size="md", scale=0, min_width=110, elem_id="stop-scan")
+            scan = gr.Button("Scan", variant="primary", size="md", scale=0, min_width=100, elem_id="scan")
+            stop = gr.Button("Stop", visible=False, size="md", scale=0, min_width=100, elem_id="stop-scan")
+            upload = gr.Button("Upload", size="md", scale=0, min_width=100, elem_id="upload")
         text_part(FOLDER_HELP, elem_id="folder-help")
         refusal = text_part(tone="bad", elem_id="folder-refused")
         problem = text_part(tone="bad", elem_id="folder-problem")
         progress = report_part("scan-progress")
-        table = gr.Dataframe(
-            headers=["File", "Why it is left out"], datatype="str", column_widths=["30%", "70%"], wrap=True, max_height=320,
-            interactive=False, visible=False, show_label=False, elem_id="left-out",
-        )  # fmt: skip
+        shelf = create_shelf(studio, session)
     picker = create_picker(studio, session)
     with gr.Accordion("3 Review", open=False, elem_classes="step", elem_id="review-step") as review_step:
         review = create_review(studio, session)
@@ -68,80 +79,89 @@ def create_pairs_tab(studio: Studio, session: gr.State) -> PairsTab:
     with gr.Row(elem_classes="next-row", equal_height=True):
         next_step = gr.Button("Train", interactive=False, scale=0, min_width=200, elem_id="to-train")
         reason = text_part(elem_id="next-reason")
-    seen = gr.State(())
-    scan_outputs = [picker, images_step, scan, stop, problem, progress, table]
+    seen = gr.State(Seen())
+    images_outputs = [images_step, scan, stop, problem, progress]
     pick_outputs = [review_step, review, reason, next_step]
+    outputs = [seen, picker, shelf, *images_outputs, *pick_outputs]
 
     def refresh(current: Session) -> tuple:
         """Everything of the tab, for a page that was just loaded or a tab that was just opened."""
-        picks = _show_picks(studio, current)
-        return (_revision(studio), _show_picker(studio, current), *_show_scan(studio, current), *picks)
+        now = _look(studio, current)
+        if now.is_ready:
+            project.previews.prepare(folder_of(studio, current))
+        shown = (_show_picker(studio, current, now.is_ready), show_shelf(studio, current))
+        return (now, *shown, *_show_images(studio, current, folds=True), *_show_picks(studio, current))
 
-    def look(current: Session, known: tuple) -> tuple:
+    def look(current: Session, known: Seen) -> tuple:
         """What changed since the page last looked."""
-        revision = _revision(studio)
-        scan_is_known, picks_are_known = known[:1] == revision[:1], known[1:] == revision[1:]
-        if scan_is_known and picks_are_known:
-            return (gr.skip(),) * (1 + len(scan_outputs) + len(pick_outputs))
-        if scan_is_known:
-            scan_updates = (gr.skip(),) * len(scan_outputs)
-        else:
-            # While a scan runs the picker goes on with what it has; the end of the scan brings the rest.
-            is_over = revision[0][-1]
-            scan_updates = (_show_picker(studio, current) if is_over else gr.skip(), *_show_scan(studio, current))
-        return (revision, *scan_updates, *_show_picks(studio, current))
+        # Before the first `refresh` the page does not know yet what its browser remembers.
+        now = _look(studio, current, known.is_ready) if known.scan is not None else known
+        if now == known:
+            return (gr.skip(),) * len(outputs)
+        is_over = now.scan[-1:] != (False,)
+        has_ended = is_over and now.scan != known.scan
+        if has_ended and now.is_ready:
+            project.previews.prepare(folder_of(studio, current))
+        # While a scan runs the picker asks for more by itself; what is typed or borrowed comes without one.
+        is_news = has_ended or now.is_ready != known.is_ready or (is_over and now.index != known.index)
+        is_same = now[:3] == known[:3]
+        return (
+            now,
+            _show_picker(studio, current, now.is_ready) if is_news else gr.skip(),
+            show_shelf(studio, current),
+            *((gr.skip(),) * len(images_outputs) if is_same else _show_images(studio, current, folds=has_ended)),
+            *((gr.skip(),) * len(pick_outputs) if now.picks == known.picks else _show_picks(studio, current)),
+        )
 
     def start_scan(current: Session, wanted: str) -> tuple:
         try:
             studio.check_place(wanted, is_model=False)
-            current = replace(current, folder=resolve_folder(wanted))
-            project.library.start_scan(current.folder)
+            chosen = resolve_folder(wanted)
+            project.library.start_scan(chosen)
         except StudioError as error:  # what was typed stays, and the reason stands under it
-            return gr.HTML(text=str(error)), gr.skip(), *(gr.skip(),) * len(scan_outputs)
-        return gr.HTML(text=""), current, _show_picker(studio, current), *_show_scan(studio, current)
+            return gr.HTML(text=str(error)), gr.skip(), *(gr.skip(),) * len(outputs)
+        if chosen != current.folder:
+            current = replace(current, folder=chosen, view=View(""))
+        return gr.HTML(text=""), current, *refresh(current)
 
-    def stop_scan() -> None:
-        running = project.library.current_scan()
-        if running:
-            running.stop.set()
+    def take_in(current: Session, event: gr.EventData) -> tuple:
+        try:
+            files = [uploaded_file(path) for path in event.files]
+            studio.uploads.start(project, files, [(str(name), str(why)) for name, why in event.refused])
+        except StudioError as error:
+            return gr.HTML(text=str(error)), gr.skip(), *(gr.skip(),) * len(outputs)
+        current = replace(current, folder=str(uploads_folder(project)), view=View(""))
+        return gr.HTML(text=""), current, *refresh(current)
+
+    def stop_what_runs() -> None:
+        for running in (studio.uploads.current, project.library.current_scan()):
+            if running:
+                running.stop.set()
+
+    def narrow(current: Session, event: gr.EventData) -> tuple:
+        """The page chose other groups, or another order of the list."""
+        sort = event.sort if event.sort in SORTS else "path"
+        current = replace(current, view=clean_view(event.view), sort=sort)
+        return current, gr.HTML(session=page_session(studio, current)), _images_line(studio, current)
+
+    def pick_group(current: Session, event: gr.EventData) -> dict:
+        return gr.HTML(session=page_session(studio, current) | {"first": str(event.key)})
 
     for event in (scan.click, folder.submit):
-        event(start_scan, [session, folder], [refusal, session, *scan_outputs], show_progress="hidden")
-    stop.click(stop_scan, queue=False, show_progress="hidden")
+        event(start_scan, [session, folder], [refusal, session, *outputs], show_progress="hidden")
+    stop.click(stop_what_runs, queue=False, show_progress="hidden")
+    upload.click(None, js=CHOOSE_FILES)
+    shelf.take_in(take_in, session, [refusal, session, *outputs], show_progress="hidden")
+    quiet = {"queue": False, "show_progress": "hidden"}
+    # Through the queue: Gradio notices a changed state, which the browser has to remember, only there.
+    shelf.narrow(narrow, session, [session, picker, images_step], trigger_mode="always_last", show_progress="hidden")
+    shelf.pick_group(pick_group, session, picker, **quiet)
     onetrainer.click(lambda: export(studio, "onetrainer"), None, [download, exported], show_progress="hidden")
     table_export.click(lambda: export(studio, "csv"), None, [download, exported], show_progress="hidden")
-    gr.Timer(studio.seconds_between_looks).tick(
-        look, [session, seen], [seen, *scan_outputs, *pick_outputs], queue=False, show_progress="hidden"
-    )
+    gr.Timer(studio.seconds_between_looks).tick(look, [session, seen], outputs, **quiet)
     # Not part of `refresh`: going to another tab and back keeps what was typed.
     session.change(lambda current: folder_of(studio, current), session, folder, show_progress="hidden")
-    return PairsTab(refresh, [seen, *scan_outputs, *pick_outputs], next_step)
-
-
-def folder_of(studio: Studio, session: Session) -> str:
-    """The folder this page picks from: its own choice, or the project's candidates."""
-    return session.folder or str(studio.project.path / "candidates")
-
-
-def summary_line(summary: FolderSummary) -> str:
-    """One line for a scanned folder: "360 images, 60 prompts, 3 without a prompt: why?"."""
-    line = f"{count(summary.images, 'image')}, {count(summary.prompts, 'prompt')}"
-    left_out = summary.without_prompt + summary.unreadable + summary.alone
-    if not left_out:
-        return line
-    return f"{line}, {left_out:,} {'without a prompt' if left_out == summary.without_prompt else 'left out'}: why?"
-
-
-def useless_folder(folder: str, summary: FolderSummary) -> str:
-    """Why nothing can be picked from a scanned folder, and what to do; "" if something can."""
-    if summary.groups or not summary.images:
-        return ""
-    if summary.without_prompt + summary.unreadable == summary.images:
-        return f"{folder}: {count(summary.images, 'image')}, and none says its prompt. For example, {summary.example}"
-    return (
-        f"{folder}: {count(summary.images, 'image')}, and no two of them share prompt and shape. "
-        "Generate several images of each prompt, with different seeds."
-    )
+    return PairsTab(refresh, outputs, next_step)
 
 
 def next_reason(pairs: int, missing: int) -> str:
@@ -179,41 +199,53 @@ def _offer(path: Path) -> str:
     return str(shutil.copy(path, place / path.name))
 
 
-def _revision(studio: Studio) -> tuple:
-    """(what the scan did, what was picked): changes when there is something new to show."""
-    scan = studio.project.library.current_scan()
-    state = (scan.started, scan.done, scan.finished.is_set()) if scan else ()
-    return state, studio.project.picks.revision()
-
-
-def _show_picker(studio: Studio, session: Session) -> dict:
-    folder = folder_of(studio, session)
-    scan = studio.project.library.current_scan()
-    is_short = scan and scan.folder == folder and not scan.finished.is_set() and (scan.seconds_left or 0) < SHORT_SCAN
-    ready = not is_short and bool(studio.project.library.groups(folder))
-    return gr.HTML(session=page_session(studio, replace(session, folder=folder)), visible=True if ready else "hidden")
-
-
-def _show_scan(studio: Studio, session: Session) -> tuple:
-    """Updates for the step's line, Scan, Stop, the problem, the progress, and the table of files left out."""
-    library, folder = studio.project.library, folder_of(studio, session)
+def _look(studio: Studio, session: Session, was_ready: bool = False) -> Seen:
+    folder, library, upload = folder_of(studio, session), studio.project.library, studio.uploads.current
     scan = library.current_scan()
+    is_running = bool(scan and scan.folder == folder and not scan.finished.is_set())
+    # Groups still grow while a scan runs: one that ends soon is waited for, unless picking goes on already.
+    is_short = is_running and not was_ready and scan.seconds_left is not None and scan.seconds_left < SHORT_SCAN
+    return Seen(
+        scan=(scan.started, scan.done, scan.finished.is_set()) if scan else (),
+        upload=(str(upload.folder), upload.done, upload.finished.is_set()) if upload else (),
+        index=library.revision(),
+        picks=studio.project.picks.revision(),
+        is_ready=not is_short and bool(library.catalogue(View(folder=folder)).lines),
+    )
+
+
+def _show_picker(studio: Studio, session: Session, is_ready: bool) -> dict:
+    return gr.HTML(session=page_session(studio, session), visible=True if is_ready else "hidden")
+
+
+def _images_line(studio: Studio, session: Session, **changes: bool) -> dict:
+    whole = studio.project.library.catalogue(View(folder=folder_of(studio, session)))
+    chosen = studio.project.library.catalogue(view_of(studio, session))
+    return gr.Accordion(label=f"1 Images: {summary_line(whole, chosen)}" if whole.images else "1 Images", **changes)
+
+
+def _show_images(studio: Studio, session: Session, folds: bool) -> tuple:
+    """Updates for the step's line, Scan, Stop, the problem and the progress. With `folds` the step folds or unfolds, as it is
+    done or not; otherwise it stays as the person left it."""
+    library, folder = studio.project.library, folder_of(studio, session)
+    scan, upload = library.current_scan(), studio.uploads.current
     if scan and scan.folder != folder:
         scan = None
+    if folder != str(uploads_folder(studio.project)):
+        upload = None
     if scan and not scan.finished.is_set():
-        return (
-            gr.Accordion(label="1 Images", open=True), gr.Button(visible=False), gr.Button(visible=True),
-            gr.HTML(text=""), gr.HTML(report=scan_report(scan)), gr.Dataframe(visible=False),
-        )  # fmt: skip
-    summary = library.summary(folder)
-    rows = [[path.removeprefix(folder).lstrip("/\\"), why] for path, why in library.problems(folder)[:MOST_PROBLEMS]]
+        step = gr.Accordion(label="1 Images", open=True) if folds else gr.Accordion(label="1 Images")
+        return step, gr.Button(visible=False), gr.Button(visible=True), gr.HTML(text=""), gr.HTML(report=scan_report(scan))
+    whole = library.catalogue(View(folder=folder))
+    is_arriving = bool(upload and not upload.finished.is_set())
+    is_done = bool(whole.lines) and not is_arriving
+    error = (upload and upload.problem) or (scan and scan.error)
     return (
-        gr.Accordion(label=f"1 Images: {summary_line(summary)}" if summary.images else "1 Images", open=not summary.groups),
-        gr.Button(visible=True, variant="secondary" if summary.groups else "primary"),
-        gr.Button(visible=False),
-        gr.HTML(text=(scan and scan.error) or useless_folder(folder, summary), tone="bad"),
-        gr.HTML(report=scan_report(scan) if scan else {}),
-        gr.Dataframe(value=rows, visible=bool(rows)),
+        _images_line(studio, session, **({"open": not is_done} if folds else {})),
+        gr.Button(visible=not is_arriving, variant="secondary" if is_done else "primary"),
+        gr.Button(visible=is_arriving),
+        gr.HTML(text=error or useless_folder(folder, whole), tone="bad"),
+        gr.HTML(report=upload_report(upload) if is_arriving else scan_report(scan) if scan else {}),
     )
 
 
@@ -235,6 +267,14 @@ def scan_report(scan: Scan) -> dict:
 
 def _report(headline: str, detail: str, done: int = 0, total: int = 0) -> dict:
     return {"headline": headline, "detail": detail, "tone": "calm", "done": done, "total": total}
+
+
+def upload_report(upload: Upload) -> dict:
+    """Files that were sent, on their way into the project, as `report_part` shows them."""
+    if not upload.total:
+        return _report(f"Looking into {count(upload.files, 'file')}.", "")
+    headline = f"Taking in {upload.done:,} of {count(upload.total, 'file')}."
+    return _report(headline, "Stop keeps what was taken in.", upload.done, upload.total)
 
 
 def _show_picks(studio: Studio, session: Session) -> tuple:

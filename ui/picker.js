@@ -14,6 +14,7 @@ const cells = Array.from({ length: MOST_IMAGES }, (_, index) => createCell(index
 const pictures = new Map(); // key of an image -> its <img>, loaded and decoded
 let stageSize = { width: 0, height: 0, gap: 0 }, arranged = ""; // measured when it changes, not when a key is pressed
 let zoomed = null, zoomPressed = 0, hovered = null;
+let isChosen = false; // not the whole folder is picked from
 stage.prepend(...cells.map((cell) => cell.button));
 
 // ---------------------------------------------------------------- painting
@@ -42,7 +43,12 @@ function picture(image) {
     shown.draggable = false;
     shown.alt = image.seed === null ? "a candidate" : `seed ${image.seed}`;
     shown.classList.toggle("pixels", Math.max(image.width, image.height) <= 128);
-    shown.addEventListener("error", () => shown.parentElement && shown.parentElement.classList.add("broken"));
+    const mark = (name, isOn) => shown.parentElement && shown.parentElement.classList.toggle(name, isOn);
+    shown.addEventListener("load", () => mark("waiting", false));
+    shown.addEventListener("error", () => {
+      mark("waiting", false);
+      mark("broken", true);
+    });
     shown.src = root + image.url;
     if (image.url) shown.decode().catch(() => {});
     pictures.set(image.key, shown);
@@ -66,6 +72,7 @@ function paint() {
     if (!image) return frame.replaceChildren();
     const shown = picture(image);
     if (frame.firstChild !== shown) frame.replaceChildren(shown);
+    frame.classList.toggle("waiting", Boolean(image.url) && !shown.complete);
     frame.classList.toggle("broken", !image.url || (shown.complete && !shown.naturalWidth));
     button.setAttribute("aria-label", cellLabel(screen, index));
   });
@@ -117,7 +124,9 @@ function paintStatus() {
 }
 
 function emptyText() {
+  if (preparing) return preparing;
   if (token === null || !isComplete) return "Getting the next images.";
+  if (!total && isChosen) return "No group matches what is chosen under 1 Images. Clear the filters there to pick from all.";
   if (!total) return "Nothing to pick here yet: a group needs two images of the same prompt and shape.";
   return "Everything here is picked. Review the pairs below, or go on to Train.";
 }
@@ -242,7 +251,7 @@ function onKey(event) {
 function isForUs(event) {
   if (element.offsetParent === null || event.defaultPrevented || event.isComposing) return false;
   if (event.ctrlKey || event.metaKey || event.altKey) return false;
-  const typing = "input,textarea,select,[contenteditable=''],[contenteditable=true],[role=slider],[role=listbox],[role=dialog]";
+  const typing = "input,textarea,select,[contenteditable=''],[contenteditable=true],[role=slider],[role=listbox],[role=dialog],#shelf";
   return !(event.target.closest && event.target.closest(typing));
 }
 
@@ -280,7 +289,7 @@ function onKeyUp(event) {
 function start() {
   const session = props.session;
   if (!session || !session.token || session.token === token) return;
-  const isNew = session.project !== project || session.folder !== folder;
+  const isNew = session.project !== project || session.view !== view;
   token = session.token;
   if (session.project !== project) {
     project = session.project;
@@ -288,7 +297,10 @@ function start() {
     nextNumber = 0;
   }
   if (isNew) {
-    folder = session.folder;
+    view = session.view;
+    isChosen = Object.values(session.choice).some(Boolean);
+    first = "";
+    preparing = "";
     mode = session.mode;
     queue = [];
     history = [];
@@ -298,9 +310,19 @@ function start() {
     readOldOutboxes();
     paint();
   }
+  if (session.first) showFirst(session.first);
   isComplete = false; // a scan may have found more
   fit();
   flush();
+}
+
+// A group was asked for: what waits goes back, and comes again after it.
+function showFirst(group) {
+  first = group;
+  queue = [];
+  paint();
+  picker.scrollIntoView({ block: "end" });
+  picker.focus({ preventScroll: true }); // keys are the picker's again
 }
 
 // The picker fills what the window has below it. What is unfolded above it may push it down, but not squeeze it.

@@ -1,30 +1,30 @@
 """The picker: one gr.HTML component whose page side (picker.js) keeps the next screens ready and its picks safe.
 
 A key press paints from the page's own queue; `sync` then stores the operations and hands out further screens. A page
-proves itself with a token signed for its project and folder; one that is not good any more makes it ask for another
-(`attach`). Text out of images travels as data and is shown as text content, never by a template.
+proves itself with a token signed for its project and all of its view; one that is not good any more makes it ask for
+another (`attach`). Text out of images travels as data and is shown as text content, never by a template.
 """
 
 from __future__ import annotations
 
 import random
-import secrets
 from dataclasses import replace
 from pathlib import Path
 
 import gradio as gr
 
 from dpo import StudioError
-from dpo.groups import MODES, IndexedImage, Screen, screen_key
+from dpo.groups import MODES, IndexedImage, Screen, View, screen_key
 from dpo.picks import Pick
 from ui.images import image_url
-from ui.session import Session, Studio
+from ui.session import Session, Studio, limit, page_session, token_view
+from ui.words import count
 
 HERE = Path(__file__).parent
 MOST_OPERATIONS, MOST_SCREENS, MOST_RECENT = 200, 16, 64
 
 TEMPLATE = """
-<section class="picker" data-state="waiting" aria-label="Pick images">
+<section class="picker" data-state="waiting" tabindex="-1" aria-label="Pick images">
   <header>
     <button type="button" class="prompt" aria-expanded="false" title="Show the whole prompt" hidden><span></span></button>
     <div class="modes" role="group" aria-label="How to pick">
@@ -72,11 +72,11 @@ def create_picker(studio: Studio, session: gr.State) -> gr.HTML:
     """The component. Its prop `session` (see `page_session`) says what to pick from; it sets the session's mode."""
 
     def sync(payload: dict) -> dict:
-        folder = token_folder(studio, payload)
-        if folder is None:
+        view = token_view(studio, payload)
+        if view is None:
             return {"error": "token"}
         try:
-            return answer_page(studio, folder, payload)
+            return answer_page(studio, view, payload)
         except StudioError as error:  # the disk refuses: the page keeps its operations and says why
             return {"error": str(error)}
 
@@ -94,56 +94,57 @@ def create_picker(studio: Studio, session: gr.State) -> gr.HTML:
         return replace(current, mode=event.mode) if event.mode in MODES else current
 
     picker.attach(attach, session, picker, queue=False, show_progress="hidden")
-    picker.switch_mode(switch_mode, session, session, queue=False, show_progress="hidden")
+    # Through the queue: Gradio notices a changed state, which the browser has to remember, only there.
+    picker.switch_mode(switch_mode, session, session, show_progress="hidden")
     return picker
 
 
-def page_session(studio: Studio, session: Session) -> dict:
-    """What a page needs to call `sync`: who it is, and what it picks from in which mode."""
-    nonce = secrets.token_urlsafe(24)
-    return {
-        "token": f"{nonce}.{studio.sign('page', f'{nonce} {session.folder}')}",
-        "folder": session.folder,
-        "project": studio.project.id,
-        "mode": session.mode if session.mode in MODES else MODES[0],
-    }
-
-
-def token_folder(studio: Studio, payload: object) -> str | None:
-    """The folder that the payload's token was signed for, or None for a token that is not ours."""
-    if not isinstance(payload, dict):
-        return None
-    token, folder = payload.get("token"), payload.get("folder")
-    if not isinstance(token, str) or not isinstance(folder, str):
-        return None
-    nonce, _, signature = token.partition(".")
-    return folder if studio.is_signed("page", f"{nonce} {folder}", signature) else None
-
-
-def answer_page(studio: Studio, folder: str, payload: dict) -> dict:
+def answer_page(studio: Studio, view: View, payload: dict) -> dict:
     """Store the page's operations, then say what is next.
 
-    `payload`: operations, mode, `have` (keys of screens it holds), `want` (how many more), `recent` and `before` (how many
-    undoable picks, older than that position). Numbers are cut to sane sizes; operations past the limit are left for later.
+    `payload`: operations, mode, `have` (keys of screens it holds), `want` (how many more), `first` (key of a group whose
+    screens come before all others), `recent` and `before` (how many undoable picks, older than that position). Numbers are
+    cut to sane sizes; operations past the limit are left for later.
     """
+    project = studio.project
     operations = payload.get("operations")
     operations = operations[:MOST_OPERATIONS] if isinstance(operations, list) else []
-    applied = studio.project.picks.apply(operations) if operations else None
+    applied = project.picks.apply(operations) if operations else None
     mode = payload.get("mode") if payload.get("mode") in MODES else MODES[0]
     have = payload.get("have") if isinstance(payload.get("have"), list) else []
-    still_open, total = studio.project.picks.open_screens(studio.project.library.groups(folder), mode)
-    further = [screen for screen in still_open if screen.key not in have]
+    have = {key for key in have if isinstance(key, str)}
     want, recent = limit(payload.get("want"), MOST_SCREENS), limit(payload.get("recent"), MOST_RECENT)
     before = payload.get("before") if isinstance(payload.get("before"), int) else None
+    group = payload.get("first") if isinstance(payload.get("first"), str) else ""
+    first = _first_screens(studio, view, mode, group, have)[:want]
+    further = project.picks.next_screens(project.library, view, mode, want - len(first), have | {screen.key for screen in first})
     return {
         "stored": len(operations),
         "refused": list(applied.refused) if applied else [],
-        "screens": [_describe_screen(studio, screen) for screen in further[:want]],
-        "is_complete": len(further) <= want,
-        "done": total - len(still_open),
-        "total": total,
-        "recent": [_describe_pick(studio, pick) for pick in studio.project.picks.recent(before, recent)],
+        "screens": [_describe_screen(studio, screen) for screen in (*first, *further.screens)],
+        "first": group if first else "",
+        "is_complete": further.is_complete,
+        "done": further.done,
+        "total": further.total,
+        "preparing": _preparing(studio, view),
+        "recent": [_describe_pick(studio, pick) for pick in project.picks.recent(before, recent)],
     }
+
+
+def _first_screens(studio: Studio, view: View, mode: str, group: str, have: set[str]) -> list[Screen]:
+    """What is left to pick of the group that a person asked for."""
+    found = studio.project.library.group(view, group) if group else None
+    screens = studio.project.picks.open_screens([found], mode)[0] if found else []
+    return [screen for screen in screens if screen.key not in have]
+
+
+def _preparing(studio: Studio, view: View) -> str:
+    """What to say to a person who is faster than the scan of their folder; "" when none runs."""
+    scan = studio.project.library.current_scan()
+    if scan is None or scan.finished.is_set() or not Path(view.folder).is_relative_to(scan.folder):
+        return ""
+    read = f" {scan.done:,} of {count(scan.total, 'file')} read." if scan.total else ""
+    return f"Preparing...{read} A group comes here as soon as it has two images."
 
 
 def _describe_screen(studio: Studio, screen: Screen) -> dict:
@@ -187,8 +188,3 @@ def _facts(images: list[IndexedImage]) -> list[str]:
     sizes = dict.fromkeys(f"{image.record.width} × {image.record.height}" for image in images)
     models = dict.fromkeys(image.record.model for image in images if image.record.model)
     return [", ".join(part) for part in (sizes, models) if part]
-
-
-def limit(value: object, most: int) -> int:
-    """A number a page sent, cut to 0..most; 0 for what is no number."""
-    return max(0, min(value, most)) if isinstance(value, int) else 0

@@ -10,6 +10,7 @@
 const SCREENS_AHEAD = 8;
 const HISTORY_AHEAD = 8;
 const BATCH = 100; // operations per request
+const AGAIN_MS = 1000; // between questions while more is being prepared
 const RETRY_MS = [300, 600, 1200, 2400, 5000];
 const MODES = ["best_worst", "duel"];
 
@@ -18,10 +19,12 @@ const MODES = ["best_worst", "duel"];
 const client = Array.from(crypto.getRandomValues(new Uint8Array(12)), (byte) => byte.toString(16).padStart(2, "0")).join("");
 let nextNumber = 0;
 
-let token = null, project = null, folder = null, mode = MODES[0];
+let token = null, project = null, view = null, mode = MODES[0];
+let first = ""; // key of a group that was asked for: its screens come before all others
 let queue = [], history = [], outbox = new Map();
 let done = 0, total = 0;
 let isComplete = false, hasOlder = true, oldest = null; // what the server said of screens and of history
+let preparing = ""; // why there may be more soon: a sentence, while a scan runs
 let isSyncing = false, failures = 0, problem = "";
 let best = null; // index of the image marked best while its grid waits for the worst
 
@@ -127,12 +130,12 @@ async function flush() {
   const recent = hasOlder && history.length < HISTORY_AHEAD ? 2 * HISTORY_AHEAD : 0;
   if (!outbox.size && want < SCREENS_AHEAD / 2 && !recent) return;
   isSyncing = true;
-  const asked = { token, folder, mode, recent };
+  const asked = { token, view, mode, first, recent };
   const names = [...outbox.keys()].slice(0, BATCH);
   const operations = names.map((name) => outbox.get(name).operation);
   let answer = null;
   try {
-    answer = await server.sync({ token, folder, mode, operations, want, have: queue.map((screen) => screen.key), recent, before: oldest });
+    answer = await server.sync({ token, view, mode, first, operations, want, have: queue.map((screen) => screen.key), recent, before: oldest });
   } catch {} // no answer: the app was closed, or the connection is gone
   isSyncing = false;
   if (!answer || typeof answer !== "object") retry("");
@@ -162,20 +165,28 @@ function retry(message) {
 }
 
 function take(answer, asked) {
-  if (asked.folder !== folder) return;
+  if (asked.view !== view) return;
   const older = answer.recent.map((entry) => ({ ...entry, dropped: [], steps: 1 })).reverse();
   const known = new Set(history.map((entry) => entry.pick.join()));
   history.unshift(...older.filter((entry) => !known.has(entry.pick.join())));
   if (answer.recent.length) oldest = answer.recent[answer.recent.length - 1].position;
   if (asked.recent) hasOlder = answer.recent.length === asked.recent;
-  if (asked.mode !== mode) return;
+  if (asked.mode !== mode || asked.first !== first) return;
   const had = new Set(queue.map((screen) => screen.key));
   queue.push(...answer.screens.filter((screen) => !had.has(screen.key) && !isDecided(screen)));
   isComplete = answer.is_complete;
   total = answer.total;
   done = answer.done;
+  preparing = answer.preparing;
+  first = answer.first;
+  if (preparing && isComplete) setTimeout(askAgain, AGAIN_MS);
   if (had.size) preload();
   else paint();
+}
+
+function askAgain() {
+  isComplete = false;
+  flush();
 }
 
 // Decided after the request left: the answer still lists it as open.

@@ -14,7 +14,7 @@ async function load(undo) {
   const revision = props.revision;
   let answer = null;
   try {
-    answer = await server.review({ token: props.session.token, folder: props.session.folder, count, undo });
+    answer = await server.review({ token: props.session.token, view: props.session.view, count, undo });
   } catch {} // no answer: the sheet stays as it is, and the next change loads it
   isLoading = false;
   if (!answer || answer.error) return setText(answer && answer.error !== "token" ? answer.error : "The app does not answer.");

@@ -12,8 +12,7 @@ import gradio as gr
 from dpo import StudioError
 from dpo.picks import PickedPair
 from ui.images import image_url
-from ui.picker import limit, page_session, token_folder
-from ui.session import Session, Studio
+from ui.session import Session, Studio, limit, page_session, token_view
 
 HERE = Path(__file__).parent
 MOST_PAIRS = 10_000  # in one answer
@@ -31,7 +30,7 @@ def create_review(studio: Studio, session: gr.State) -> gr.HTML:
     """The component. Give it what `show_review` returns whenever picks changed: it loads what is seen."""
 
     def review(payload: dict) -> dict:
-        if token_folder(studio, payload) is None:
+        if token_view(studio, payload) is None:
             return {"error": "token"}
         try:
             if isinstance(payload.get("undo"), dict):

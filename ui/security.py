@@ -25,7 +25,7 @@ from dpo import StudioError
 
 FIRST_PORT, PORTS_TRIED = 7860, 100
 EVERY_ADDRESS = ("0.0.0.0", "::", "")
-LARGEST_UPLOAD = "64mb"
+LARGEST_UPLOAD, LARGEST_SHARED_UPLOAD = "4gb", "512mb"  # of one file: a person's own zip; one that comes through a tunnel
 WRONG_PASSWORDS, WINDOW_SECONDS = 10, 60.0  # unthrottled, gradio takes 900 guesses a second
 
 
@@ -182,7 +182,8 @@ def launch_settings(doors: Doors, port: int, routes: Iterable[BaseRoute]) -> dic
     return {
         "server_name": doors.host, "server_port": port, "share": doors.share, "auth": doors.login,
         "ssr_mode": False, "mcp_server": False, "pwa": False, "run_history": False, "enable_monitoring": False,
-        "footer_links": [], "show_error": False, "allowed_paths": [], "max_file_size": LARGEST_UPLOAD, "quiet": True,
+        "footer_links": [], "show_error": False, "allowed_paths": [], "quiet": True,
+        "max_file_size": LARGEST_SHARED_UPLOAD if doors.lets_others_in else LARGEST_UPLOAD,
         "app_kwargs": {
             "middleware": [Middleware(Guard, names=doors.names, any_address=doors.host in EVERY_ADDRESS)],
             "routes": list(routes),

@@ -1,24 +1,28 @@
 """What the tabs share: the one process-wide object, what one browser tab looks at, and what a tab hands back.
 
-A `Session` holds ids only. It lives in a `gr.State` and is mirrored in the browser (`gr.BrowserState`), because Gradio
-wipes `gr.State` on every reload; whatever comes back from the browser is untrusted and goes through `restore_session`.
+A `Session` holds ids and choices only. It lives in a `gr.State` and is mirrored in the browser (`gr.BrowserState`), because
+Gradio wipes `gr.State` on every reload; whatever comes back from the browser is untrusted and goes through `restore_session`.
 """
 
 from __future__ import annotations
 
 import hashlib
 import hmac
+import json
 import os
 import re
 import secrets
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields, replace
+from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from dpo import StudioError
+from dpo.groups import MODES, View
 from dpo.jobs import JobRegistry
 from dpo.runs import Run, list_runs
+from ui.uploads import Uploads
 
 if TYPE_CHECKING:
     import gradio as gr
@@ -27,6 +31,8 @@ if TYPE_CHECKING:
 
 SECRET_BYTES = 32
 LONGEST_ID = 4096  # a folder's path is the longest thing a session names
+LONGEST_SEARCH = 1000
+SORTS = {"path": "Folder order", "unpicked": "Fewest picked", "size": "Most images", "newest": "Newest"}
 
 
 class PlaceError(StudioError):
@@ -41,6 +47,7 @@ class Studio:
     jobs: JobRegistry
     secret: bytes
     is_shared: bool = False  # people on other machines may be at the page
+    uploads: Uploads = field(default_factory=Uploads)
 
     @property
     def seconds_between_looks(self) -> float:
@@ -68,11 +75,13 @@ class Studio:
 
 @dataclass(frozen=True)
 class Session:
-    """What one browser tab looks at. Ids only, each checked where it is used."""
+    """What one browser tab looks at. Ids and choices only, each checked where it is used."""
 
     folder: str = ""  # the folder of images being picked from
     run: str = ""  # the run shown in Train and offered in Compare; empty: the newest
     mode: str = "best_worst"  # how picks are made: "best_worst" or "duel"
+    sort: str = "path"  # the order of the list of groups, one of SORTS
+    view: View = field(default_factory=lambda: View(""))  # what is chosen of the folder's groups; its own folder stays empty
 
 
 class Tab(NamedTuple):
@@ -90,18 +99,83 @@ def chosen_run(studio: Studio, session: Session) -> Run | None:
     return next((run for run in runs if run.name == session.run), runs[0] if runs else None)
 
 
+def folder_of(studio: Studio, session: Session) -> str:
+    """The folder this page picks from: its own choice, or the project's candidates."""
+    return session.folder or str(studio.project.path / "candidates")
+
+
+def view_of(studio: Studio, session: Session) -> View:
+    """What this page picks from: its folder, and what is chosen of it."""
+    return replace(session.view, folder=folder_of(studio, session))
+
+
+def clean_view(stored: object, folder: str = "") -> View:
+    """A view of the folder with the choices that a browser sent. Other types, oversized texts, and dates and sizes that are
+    none are dropped."""
+    if not isinstance(stored, dict):
+        return View(folder)
+    defaults = {entry.name: entry.default for entry in fields(View) if entry.name != "folder"}
+    kept = {name: stored[name] for name, default in defaults.items() if type(stored.get(name)) is type(default)}
+    return View(folder, **{name: value for name, value in kept.items() if value == defaults[name] or _is_choice(name, value)})
+
+
+def _is_choice(name: str, value: str | bool) -> bool:
+    if name in ("since", "until"):
+        return re.fullmatch(r"\d{4}-\d\d-\d\d", value) is not None and _is_day(value)
+    if name == "size":
+        return re.fullmatch(r"\d{1,6}x\d{1,6}", value) is not None
+    return isinstance(value, bool) or len(value) <= LONGEST_SEARCH
+
+
+def _is_day(text: str) -> bool:
+    try:
+        return bool(date.fromisoformat(text))
+    except ValueError:
+        return False
+
+
 def restore_session(stored: object) -> Session:
     """The session a browser remembers, or a fresh one. Unknown names, other types and oversized values are dropped."""
     if not isinstance(stored, dict):
         return Session()
-    names = {field.name for field in fields(Session)}
+    names = {entry.name for entry in fields(Session)}
     known = {name: value for name, value in stored.items() if name in names}
-    return Session(**{name: value for name, value in known.items() if isinstance(value, str) and len(value) <= LONGEST_ID})
+    texts = {name: value for name, value in known.items() if isinstance(value, str) and len(value) <= LONGEST_ID}
+    return Session(**texts | {"view": clean_view(stored.get("view"))})
 
 
-def stored_session(session: Session) -> dict[str, str]:
+def stored_session(session: Session) -> dict:
     """The form `restore_session` reads."""
     return asdict(session)
+
+
+def page_session(studio: Studio, session: Session) -> dict:
+    """What a part of the page needs to ask the app: a token that says what this page looks at, and the choices themselves.
+
+    `view` is the signed text; a page sends it back as it is. `choice` and `sort` are what its fields begin with.
+    """
+    view, nonce = json.dumps(asdict(view_of(studio, session)), sort_keys=True), secrets.token_urlsafe(24)
+    return {
+        "token": f"{nonce}.{studio.sign('page', f'{nonce} {view}')}", "view": view, "folder": folder_of(studio, session),
+        "choice": asdict(session.view), "sort": session.sort if session.sort in SORTS else "path",
+        "project": studio.project.id, "mode": session.mode if session.mode in MODES else MODES[0],
+    }  # fmt: skip
+
+
+def token_view(studio: Studio, payload: object) -> View | None:
+    """The view that the payload's token was signed for, or None for a token that is not ours."""
+    if not isinstance(payload, dict):
+        return None
+    token, view = payload.get("token"), payload.get("view")
+    if not isinstance(token, str) or not isinstance(view, str):
+        return None
+    nonce, _, signature = token.partition(".")
+    return View(**json.loads(view)) if studio.is_signed("page", f"{nonce} {view}", signature) else None
+
+
+def limit(value: object, most: int) -> int:
+    """A number a page sent, cut to 0..most; 0 for what is no number."""
+    return max(0, min(value, most)) if isinstance(value, int) else 0
 
 
 def project_secret(folder: Path) -> bytes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from dpo.catalogue import Catalogue
 from dpo.events import Event, Note, RunStarted, StepEnd
 from dpo.groups import normalise_prompt
 from dpo.jobs import Job, JobRegistry
@@ -15,6 +16,35 @@ from ui.plots import SUFFERING, metric_points
 LIVE = ("queued", "preparing", "training", "stopping")
 RECENT_STEPS = 10
 CONCERN = 0.5 * SUFFERING
+SILENT = ("no_metadata", "unknown_metadata", "no_prompt")  # reasons a typed or borrowed prompt does away with
+REASON_WORDS = {  # of one image, of several
+    "unreadable": ("cannot be opened",) * 2,
+    "not_image": ("is no image", "are no images"),
+    "damaged": ("cut short or damaged",) * 2,
+    "no_metadata": ("without metadata",) * 2,
+    "unknown_metadata": ("with unknown metadata",) * 2,
+    "no_prompt": ("without a prompt",) * 2,
+    "alone": ("alone with its prompt", "alone with their prompt"),
+    "copy": ("copy", "copies"),
+}
+REASON_ADVICE = {
+    "no_metadata": "These files do not say how they were made: an editor or a website took it out. Type their prompts here, "
+    "or take them from elsewhere with the boxes above.",
+    "unknown_metadata": "These files hold texts, but of no program we know. Look at the raw text; a prompt can be typed here.",
+    "no_prompt": "These files say how they were made, but name no prompt. It can be typed here.",
+    "alone": "Nothing to compare them with: no other image has their prompt and shape. Generate more seeds of these prompts, or "
+    "look under Grouping whether LoRA tags or upper case keep them apart.",
+    "copy": "The same picture as another file that is used. One of each is enough.",
+    "damaged": "These files end too early or are broken inside. Save or download them again, then scan.",
+    "unreadable": "The system does not let these files be opened. Check that they are there and may be read, then scan.",
+    "not_image": "Named like images, but not images inside.",
+}
+CERTAINTY_WORDS = {
+    "exact": "exact, from the program's own field",
+    "derived": "worked out from the graph",
+    "guess": "a guess: several texts might be the prompt",
+    "given": "given by you: typed, or taken from beside the image",
+}
 JOB_TABS = {"train": "train", "compare": "compare", "candidates": "pairs"}
 
 
@@ -30,6 +60,41 @@ def duration(seconds: float) -> str:
 
 def count(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def reason_words(code: str, number: int) -> str:
+    """How many images are left out and why, short: "38 without a prompt"."""
+    one, several = REASON_WORDS.get(code, (code, code))
+    return f"{number:,} {one if number == 1 else several}"
+
+
+def certainty_words(certainty: str) -> str:
+    return CERTAINTY_WORDS.get(certainty, "")
+
+
+def summary_line(whole: Catalogue, chosen: Catalogue) -> str:
+    """One line for a scanned folder: "360 images, 60 prompts, 3 without a prompt: why?", and what is picked from if it is
+    not all of it."""
+    line = f"{count(whole.images, 'image')}, {count(whole.prompts, 'prompt')}"
+    left_out = sum(number for code, number in whole.reasons.items() if code != "copy")
+    silent = sum(whole.reasons.get(code, 0) for code in SILENT)
+    if left_out:
+        line += f", {left_out:,} {'without a prompt' if left_out == silent else 'left out'}: why?"
+    if len(chosen.lines) != len(whole.lines):
+        line += f" Picking from {len(chosen.lines):,} of {count(len(whole.lines), 'group')}."
+    return line
+
+
+def useless_folder(folder: str, whole: Catalogue) -> str:
+    """Why nothing can be picked from a scanned folder, and what to do; "" if something can."""
+    if whole.lines or not whole.images:
+        return ""
+    if not whole.prompts:
+        return f"{folder}: {count(whole.images, 'image')}, and none says its prompt. For example, {whole.example}"
+    return (
+        f"{folder}: {count(whole.images, 'image')}, and no two of them share prompt and shape. "
+        "Generate several images of each prompt, with different seeds."
+    )
 
 
 def job_line(job: Job | None) -> str:
