@@ -122,7 +122,7 @@ def _compare_on_samples(other: Callable[[Path], list[str]]) -> dict:
     if not (SAMPLES / "INDEX.json").is_file():
         return {"samples": 0}
     rows = json.loads((SAMPLES / "INDEX.json").read_text(encoding="utf-8"))
-    files = [Written(SAMPLES / row["path"], row["generator"], row["prompt"]) for row in rows]
+    files = [Written(SAMPLES / row["path"], row["generator"], row["prompt"] or None) for row in rows]
     accepted = [tuple(row["also_accept"]) for row in rows]
     counts = [
         sum(_is_right(read(file.path), file.prompt, texts) for file, texts in zip(files, accepted, strict=True))
