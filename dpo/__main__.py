@@ -41,8 +41,7 @@ def scan(args) -> None:
     from dpo.metadata import ImageRecord, read_image
     from dpo.scan import list_folder
 
-    # JSON is UTF-8. A name or prompt may hold what UTF-8 cannot; a backslash escape of it is what JSON has for that.
-    sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")
+    sys.stdout.reconfigure(encoding="utf-8")  # JSON has no other, whatever the terminal is set to
     counts: Counter[tuple[str, str]] = Counter()
     for found in list_folder(resolve_folder(args.folder)):
         if found.problem:
