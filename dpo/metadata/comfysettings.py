@@ -87,9 +87,8 @@ def _loras(walk: Walk, nodes: list[Node], texts: tuple[str, ...]) -> tuple[Lora,
 def _loras_of(walk: Walk, node: Node) -> list[Lora]:
     inputs, found = node.inputs, []
     for name, value in inputs.items():
-        if isinstance(value, dict):  # rgthree's: {"on": true, "lora": "x.safetensors", "strength": 1}
-            if isinstance(value.get("lora"), str) and value.get("on") is not False:
-                found.append(Lora(value["lora"], to_float(value.get("strength"))))
+        if isinstance(value, dict) and name.startswith("lora"):
+            found += _loras_of_rows(value)
             continue
         match = LORA_NAME.match(name) if name.startswith("lora") else None
         if not match or not isinstance(value, str | list):
@@ -104,6 +103,17 @@ def _loras_of(walk: Walk, node: Node) -> list[Lora]:
         strength = next((inputs[other] for other in names if other in inputs), None)
         found.append(Lora(value, to_float(plain(walk.graph, strength))))
     return found
+
+
+def _loras_of_rows(value: dict) -> list[Lora]:
+    """Two suites store rows: {"on": true, "lora": "x", "strength": 1} each, or a list of {"active": true, "name": "x", ..}."""
+    rows = value.get("__value__", [value])
+    rows = [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
+    return [
+        Lora(name, to_float(row.get("strength")))
+        for row in rows
+        if isinstance(name := row.get("lora", row.get("name")), str) and row.get("on", row.get("active")) is not False
+    ]
 
 
 def _written_size(walk: Walk, sampler: str) -> tuple[int, int] | None:

@@ -71,6 +71,12 @@ def test_loras_of_a_power_loader_took_part_where_they_are_on():
     assert read(graph(sampler=ksampler(model=["p", 0]), p=loader)).loras == (Lora("a.safetensors", 0.5),)
 
 
+def test_loras_of_a_manager_took_part_where_they_are_active():
+    rows = [{"name": "a", "strength": 0.5, "active": True}, {"name": "b", "strength": 1, "active": False}]
+    loader = node("Lora Loader (LoraManager)", model=["model", 0], text="", loras={"__value__": rows})
+    assert read(graph(sampler=ksampler(model=["p", 0]), p=loader)).loras == (Lora("a", 0.5),)
+
+
 def test_loras_of_a_stack_took_part_as_far_as_it_counts():
     stack = node(
         "LoRA Stacker", lora_count=1, lora_name_1="a.safetensors", lora_wt_1=0.5, lora_name_2="b.safetensors", lora_wt_2=1
