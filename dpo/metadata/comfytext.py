@@ -72,8 +72,9 @@ class Reader:
         if isinstance(value, str):
             return (Words(value[:MAX_TEXT]),)
         if isinstance(value, list) and (source := source_of(value)) and source[0] in self.walk.graph:
-            kept = role_of(name) & BUNDLE
-            return self.words(source[0], side if kept else side_of_slot(self.walk.graph[source[0]], source[1], side), depth + 1)
+            if not role_of(name) & BUNDLE:
+                side = side_of_slot(self.walk, *source, side)
+            return self.words(source[0], side, depth + 1)
         return ()
 
     def _follow(self, key: str, names: list[str], side: int, depth: int) -> tuple[Words, ...]:

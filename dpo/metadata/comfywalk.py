@@ -101,21 +101,18 @@ def output_rank(node: Node) -> int:
     return 0 if traits & SAVES else 1 if traits & SHOWS else 2
 
 
-def side_of_slot(node: Node, slot: int, side: int) -> int:
-    """Nodes that take both sides (ControlNetApplyAdvanced) give the positive before the negative, and the model, if they
-    pass one through (Efficient Loader), before both. Pipes and other slots keep the side that is asked for."""
-    first = 1 if "model" in node.inputs or "ckpt_name" in node.inputs else 0
-    if slot - first in (0, 1) and is_two_sided(node) and not traits_of(node.kind) & PIPE:
-        return (POSITIVE, NEGATIVE)[slot - first]
+def side_of_slot(walk: Walk, key: str, slot: int, side: int) -> int:
+    """Nodes that pass both sides through (ControlNetApplyAdvanced) give the positive before the negative, and the model, if they
+    pass that too (InstantID), before both: their wires may be crossed. All others keep the side that is asked for."""
+    node = walk.graph[key]
+    first = 1 if "model" in node.inputs else 0
+    if slot - first in (0, 1) and not traits_of(node.kind) & PIPE:
+        roles = 0
+        for name, _, _, role in walk.wires[key]:
+            roles |= 0 if "prompt" in name or "text" in name else role
+        if roles & POSITIVE and roles & NEGATIVE:
+            return (POSITIVE, NEGATIVE)[slot - first]
     return side
-
-
-def is_two_sided(node: Node) -> bool:
-    """It takes a positive and a negative; the positive may be called just `prompt`."""
-    roles = 0
-    for name in node.inputs:
-        roles |= role_of(name)
-    return bool(roles & NEGATIVE and (roles & POSITIVE or "prompt" in node.inputs or "text" in node.inputs))
 
 
 def _wires(graph: Graph, node: Node) -> list[Wire]:

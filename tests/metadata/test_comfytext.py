@@ -174,6 +174,14 @@ def test_encoder_with_a_prompt_and_a_negative_prompt_gives_them_at_two_outputs()
     assert (found.prompt, found.negative_prompt) == ("a cat", "a dog")
 
 
+def test_suite_that_gives_both_prompts_after_other_things_is_asked_for_a_side():
+    words = {"text": node("String Literal", string="a cat"), "style": node("Prompt With Style", positive_prompt=["text", 0])}
+    words["style"]["inputs"] |= {"negative_prompt": ["no", 0], "style": "none"}
+    sides = {"cat": node("CLIPTextEncode", text=["style", 1]), "dog": node("CLIPTextEncode", text=["style", 2])}
+    found = read(graph(**words, **sides, no=node("String Literal", string="a dog")))
+    assert (found.prompt, found.negative_prompt) == ("a cat", "a dog")
+
+
 def test_embeds_carry_both_sides():
     texts = node("WanVideoTextEncode", positive_prompt="a cat", negative_prompt="a dog", t5=["model", 0])
     sampler = node("WanVideoSampler", model=["model", 0], text_embeds=["cat", 0], steps=5, cfg=2, seed=3, scheduler="unipc")
