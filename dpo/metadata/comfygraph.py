@@ -1,18 +1,11 @@
-"""Loading ComfyUI's graphs, in all their places, as one simple shape.
-
-ComfyUI stores a graph twice: as `prompt`, what was run (node id -> class_type and inputs), and as `workflow`, what was on the
-canvas (`comfycanvas`). Savers put them into PNG chunks, into EXIF tags as "prompt:{...}", into XMP, or both into one JSON object.
-"""
+"""A ComfyUI graph as one simple shape, loaded from what was run (node id -> class_type and inputs)."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from dpo.metadata.comfynames import REROUTE, SWITCH, traits_of
-from dpo.metadata.containers import TextField
-from dpo.metadata.records import parse_json
 
 
 class Node(NamedTuple):
@@ -25,31 +18,10 @@ class Node(NamedTuple):
 Graph = dict[str, Node]
 
 MAX_INPUTS = 20_000  # of all nodes; a graph of 500 nodes has about 5,000
-LABEL = re.compile(r"\s*(prompt|workflow)\s*:\s*(?=\{)", re.IGNORECASE)
-ENVELOPES = ("prompt", "workflow", "extra_pnginfo", "extra_data", "output")
 MAX_HOPS = 100  # from a wire over reroutes and switches to what feeds it
 VALUES = ("value", "seed", "noise_seed", "int", "float", "number", "Number", "Value")  # of nodes that hold one value
 SELECTORS = ("select", "Input", "input", "index", "switch", "boolean", "boolean_value", "condition", "cond", "choice", "value")
 BRANCHES = {True: ("on_true", "tt_value", "true_value", "if_true"), False: ("on_false", "ff_value", "false_value", "if_false")}
-
-
-def load_graphs(fields: Sequence[TextField]) -> Iterator[tuple[Graph, str]]:
-    """Every graph in the fields and where it was: those that were run before those on the canvas.
-
-    Parsing is most of the work, so a field that is named `workflow` is parsed only when nothing before it was enough.
-    """
-    from dpo.metadata.comfycanvas import load_canvas  # it needs Node from here
-
-    canvases = []
-    for field in sorted(fields, key=lambda field: _is_canvas_name(field)):
-        for data in _graphs_in(field):
-            if isinstance(data.get("nodes"), list):
-                canvases.append((data, field.where))
-            elif graph := _load_run(data):
-                yield graph, field.where
-    for data, where in canvases:
-        if graph := load_canvas(data):
-            yield graph, where
 
 
 def source_of(value: object) -> tuple[str, int] | None:
@@ -73,30 +45,8 @@ def plain(graph: Graph, value: object, *names: str) -> object:
     return None
 
 
-def _is_canvas_name(field: TextField) -> bool:
-    return "workflow" in field.name.lower() or field.text[:20].lower().lstrip().startswith("workflow")
-
-
-def _graphs_in(field: TextField) -> Iterator[dict]:
-    match = LABEL.match(field.text)
-    data = parse_json(field.text[match.end() if match else 0 :].rstrip("\0"))
-    pending = [(data, 0)]
-    while pending:
-        data, depth = pending.pop()
-        if not isinstance(data, dict):
-            continue
-        if isinstance(data.get("nodes"), list):
-            if isinstance(data.get("links"), list) or "last_node_id" in data:  # InvokeAI's have `edges`
-                yield data
-            continue
-        yield data
-        if depth < 3:
-            inner = [data[name] for name in reversed(ENVELOPES) if name in data]
-            inner = [parse_json(value) if isinstance(value, str) else value for value in inner]
-            pending += [(value, depth + 1) for value in inner if not (isinstance(value, dict) and "class_type" in value)]
-
-
-def _load_run(data: dict) -> Graph:
+def load_run(data: dict) -> Graph:
+    """{} where there is no graph or far too much of one."""
     graph, size = {}, 0
     for key, node in data.items():
         if isinstance(node, dict) and isinstance(kind := node.get("class_type"), str):

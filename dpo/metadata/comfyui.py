@@ -3,8 +3,9 @@
 The way is backwards: from the nodes that save the image to the first sampler that drew it, and from that sampler's `positive`
 input to the texts it was conditioned on.
 
-    comfygraph.py     fields -> graphs (what was run; reroutes and switches dissolved)
-    comfycanvas.py    the canvas -> such a graph (subgraphs, bypassed nodes)   comfywidgets.py   names of its widgets
+    comfyfields.py    fields -> graphs
+    comfygraph.py     what was run as a graph (reroutes and switches dissolved)
+    comfycanvas.py    the canvas as such a graph (subgraphs, bypassed nodes)   comfywidgets.py   names of its widgets
     comfynames.py     what the names of inputs and nodes say
     comfywalk.py      which node feeds which, which one samples
     comfytext.py      which words a node stands for                            comfystring.py    what text nodes do
@@ -15,7 +16,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from dpo.metadata.comfygraph import Graph, load_graphs
+from dpo.metadata.comfyfields import load_graphs
+from dpo.metadata.comfygraph import Graph
 from dpo.metadata.comfynames import NEGATIVE, POSITIVE, TEXT, role_of
 from dpo.metadata.comfysettings import settings_of
 from dpo.metadata.comfytext import REWRITTEN, Reader, Words, merged

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from dpo.metadata.comfygraph import load_graphs
+from dpo.metadata.comfyfields import load_graphs
 from dpo.metadata.comfytext import MAX_TEXT
 from dpo.metadata.comfyui import parse, read_graph
 from dpo.metadata.comfywalk import MAX_VISITS, Walk
