@@ -144,7 +144,7 @@ def _read_raw_profile(data: bytes, name: str, walk: FileWalk) -> None:
     if profile.startswith(XMP_HEADER) or name.endswith("xmp"):
         read_xmp(profile.removeprefix(XMP_HEADER), walk)
     else:
-        walk.is_turned |= read_exif(profile, walk)
+        read_exif(profile, walk)  # no browser turns a picture for it
 
 
 # --- JPEG: segments up to the pixels (SOS), all of the text before them
@@ -183,8 +183,8 @@ def _walk_jpeg(walk: FileWalk) -> None:
         offset += length
     else:
         walk.warn_of_parts()
-    for block in exif:
-        walk.is_turned |= read_exif(block, walk)
+    turned = [read_exif(block, walk) for block in exif]
+    walk.is_turned = turned[:1] == [True]  # browsers and Pillow look at the first only
     if xmp:
         read_xmp(xmp, walk)
     if long_xmp:

@@ -235,6 +235,18 @@ def test_size_is_that_of_the_picture_as_pillow_shows_it(tmp_path, orientation):
             assert ImageOps.exif_transpose(Image.open(tmp_path / name)).size == expected
 
 
+def test_only_what_browsers_heed_turns_a_picture():
+    turned, upright = exif({0x0112: 6, 0x0131: b"software"}), exif({0x0131: b"software"})
+    for data, size in (
+        (jpeg(exif_segment(turned), exif_segment(upright), size=(7, 4)), (4, 7)),
+        (jpeg(exif_segment(upright), exif_segment(turned), size=(7, 4)), (7, 4)),
+        (png(chunk(b"zTXt", raw_profile("exif", b"Exif\0\0" + turned)), size=(7, 4)), (7, 4)),
+        (png(after=chunk(b"eXIf", turned), size=(7, 4)), (4, 7)),
+    ):
+        container = read_bytes(data)
+        assert (container.width, container.height) == size
+
+
 @pytest.mark.parametrize("lossless", [False, True])
 def test_size_of_a_simple_webp_is_read_from_its_pixels(read, lossless):
     record = read(webp(lossless=lossless, size=(300, 270)))
