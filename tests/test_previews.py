@@ -126,6 +126,25 @@ def test_a_drawing_that_fails_lets_the_next_one_try(make, tmp_path, monkeypatch)
     assert previews.get(shelf.key(path), "preview")
 
 
+def test_nobody_ever_reads_half_an_image(make):
+    previews, key, sizes = make(Shelf()), "ab" * 12, set()
+    previews.keep(key, "full", bytes(8_000_000))
+
+    def read_on():
+        while not is_over.is_set():
+            data, _ = previews.cached(key, "full")
+            sizes.add(len(data))
+
+    is_over = threading.Event()
+    reader = threading.Thread(target=read_on)
+    reader.start()
+    for _ in range(20):
+        previews.keep(key, "full", bytes(8_000_000))
+    is_over.set()
+    reader.join()
+    assert sizes == {8_000_000}
+
+
 # ------------------------------------------------------------------------------------------------ the bound
 
 
