@@ -125,7 +125,7 @@ def _find_moved(connection: sqlite3.Connection, rows: list[ImageRow], keys: str,
     numbers = {}
     for row in rows:
         places = elsewhere.get(row.key, [])
-        if any(path == row.path for path, _ in places):  # read again where it was
+        if not row.key or any(path == row.path for path, _ in places):  # nothing to know it by, or read again where it was
             continue
         old = next((place for place in places if not os.path.lexists(place[0])), None)
         if gone.get(row.key):

@@ -270,12 +270,15 @@ class Library:
         give_again(self._database, folder, giver)
 
     def give_prompt(self, key: str, prompt: str) -> None:
-        """A prompt that somebody typed for an image; it goes before what the file says. "" takes it back."""
-        self._given.give(key, prompt)
-        rows = self._database.tuples("SELECT id, path, key, has_own FROM images WHERE key = ?", (key,))
+        """A prompt that somebody typed for an image; it goes before what the file says. "" takes it back. Raises
+        StandInError for a table of its folder that cannot be used: then nothing was changed."""
+        rows = self._database.tuples("SELECT id, path, key, has_own FROM images WHERE key = ? AND width > 0", (key,))
         folders = {os.path.dirname(path) for _, path, _, _ in rows}
         choices = {place: choice for folder in folders for place, choice in self._choices(folder).items()}
-        give_prompts(self._database, rows, Giver(choices, self._given.typed()))
+        giver = Giver(choices, {})  # before anything is stored: it refuses a table that cannot be used
+        self._given.give(key, prompt)
+        giver.typed = self._given.typed()
+        give_prompts(self._database, rows, giver)
 
     # --- inside
 
@@ -328,6 +331,8 @@ def resolve_folder(folder: str | Path) -> str:
     if not str(folder).strip():
         raise LibraryError("No folder was given. Write the path of the folder your images are in.")
     path = _absolute(folder)
+    if not _is_text(str(path)):
+        raise LibraryError(f"{str(path)!r}: its name is no valid text. Rename the folder, then choose it again.")
     if not path.exists():
         raise LibraryError(f"{path} does not exist. Check the spelling, or choose another folder.")
     if not path.is_dir():
@@ -343,6 +348,14 @@ def list_images(folder: str) -> list[tuple[str, str]]:
 def is_inside(path: str, folder: str) -> bool:
     """Whether a path is a folder or lies in it; both absolute."""
     return path == folder or path.startswith(folder.rstrip(os.sep) + os.sep)
+
+
+def _is_text(path: str) -> bool:
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _absolute(folder: str | Path) -> Path:

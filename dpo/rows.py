@@ -59,9 +59,9 @@ def make_batch(read: Iterable[tuple[str, str, float, str, ImageRecord]]) -> Batc
     rows, prompts = [], {}
     for path, fingerprint, made, key, record in read:
         forms = prompt_forms(record.prompt)
-        if record.prompt is not None and forms is None:
-            sentence = f"{PurePath(path).name}: its prompt is only commas and spaces. Skip the file, or give it a prompt."
-            record = replace(record, prompt=None, certainty="", reason="no_prompt", error=sentence)
+        problem = _problem(record, forms)
+        if problem:
+            forms, record = None, replace(record, prompt=None, certainty="", reason=problem[0], error=problem[1])
         if forms:
             prompts[forms.exact] = forms
         row = path, fingerprint, made, key, identify(key), int(forms is not None), make_facts(record, forms)
@@ -74,6 +74,16 @@ def make_facts(record: ImageRecord, forms: PromptForms | None) -> Facts:
         forms.exact if forms else None, record.width, record.height, _storable(record.generator), _storable(record.model),
         None if record.seed is None else str(record.seed), record.reason,
     )  # fmt: skip
+
+
+def _problem(record: ImageRecord, forms: PromptForms | None) -> tuple[str, str] | None:
+    """Reason and sentence for an image whose prompt cannot be used for all that it is one."""
+    name = PurePath(record.path).name
+    if record.prompt is not None and forms is None:
+        return "no_prompt", f"{name}: its prompt is only commas and spaces. Skip the file, or give it a prompt."
+    if forms and not (record.width > 0 and record.height > 0):
+        return "damaged", f"{name}: the image has no size ({record.width} x {record.height} pixels). Save the file again."
+    return None
 
 
 def record_to_json(record: ImageRecord) -> str:

@@ -27,7 +27,7 @@ from dpo.groups import identify
 from dpo.metadata import ImageRecord, read_file
 from dpo.rows import Batch, batch_from_json, batch_to_json, make_batch
 
-IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".jfif", ".webp", ".avif", ".heic", ".heif", ".jxl")
+IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".jfif", ".webp", ".avif", ".heic", ".heif", ".jxl", ".gif")
 # Raise it when dpo.metadata reads files differently: then every file is read again at its next scan.
 READER_VERSION = 3
 BATCH = 64  # files a process reads at a time

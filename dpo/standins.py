@@ -63,7 +63,7 @@ class Giver:
     def __init__(self, choices: Mapping[str, StandIns], typed: Mapping[str, str]) -> None:
         """`choices`: absolute folder -> what was chosen for it. `typed`: content key -> prompt. Raises StandInError for a
         table that cannot be used."""
-        self._typed = typed
+        self.typed = typed
         self._choices = sorted(choices.items(), key=lambda item: -len(item[0]))
         self._tables = {
             folder: (f"{os.stat(path).st_mtime_ns}", read_table(path))
@@ -74,8 +74,8 @@ class Giver:
 
     def state(self, path: str, key: str, has_own: bool) -> str:
         """Changes whenever something else may stand in; "" if nothing can. Nothing is opened."""
-        if key and key in self._typed:
-            return f"typed {identify(self._typed[key]):x}"
+        if key and key in self.typed:
+            return f"typed {identify(self.typed[key]):x}"
         folder, choice = (None, None) if has_own else self._choice(path)
         if choice is None:
             return ""
@@ -88,8 +88,8 @@ class Giver:
 
     def give(self, path: str, key: str, has_own: bool) -> dict:
         """Fields of the record to replace; {} if nothing stands in. Only "error" if the text beside the file is of no use."""
-        if key and key in self._typed:
-            return _given({"prompt": self._typed[key]}, "typed")
+        if key and key in self.typed:
+            return _given({"prompt": self.typed[key]}, "typed")
         folder, choice = (None, None) if has_own else self._choice(path)
         if choice is None:
             return {}

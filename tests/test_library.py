@@ -276,6 +276,27 @@ def test_a_folder_that_moved_is_known_where_it_is_and_forgotten_where_it_was(pro
     assert project.library.images(folder) == []
 
 
+def test_files_that_cannot_be_read_are_not_taken_for_one_another(project, folder):
+    (folder / "gone.png").symlink_to(folder / "nowhere")
+    project.library.scan(folder)
+    (folder / "gone.png").rename(folder / "other.png")
+    report = project.library.scan(folder)
+    assert (report.moved, report.gone, report.read) == (0, 1, 1)
+
+
+def test_an_image_without_any_pixels_is_damaged_whatever_it_says(project, folder, monkeypatch):
+    monkeypatch.setattr("dpo.scan.read_file", lambda path, _: ("0" * 24, ImageRecord(path, "a cat", width=8, height=0)))
+    project.library.scan(folder)
+    assert project.library.catalogue(View(str(folder))).reasons == {"damaged": 12}
+
+
+def test_a_folder_whose_name_is_no_text_is_refused_with_the_remedy(project, folder):
+    bad = os.fsdecode(os.fsencode(folder) + b"\xff")
+    os.mkdir(bad)
+    with pytest.raises(LibraryError, match="Rename the folder"):
+        project.library.scan(bad)
+
+
 def test_a_copy_is_not_taken_for_a_move(project, folder):
     project.library.scan(folder)
     shutil.copy(folder / "0000_0.png", folder / "copy.png")
