@@ -162,7 +162,7 @@ def _source(scope: Scope, link: str, hops: list[int]) -> object:
             scope, link = scope.outer, str(outside)
             continue
         node = scope.nodes.get(key)
-        if node is None or node.get("mode") == MUTED:
+        if node is None:
             return None
         following: object
         if node.get("mode") == BYPASSED:

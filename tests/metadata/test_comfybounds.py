@@ -71,6 +71,18 @@ def test_chain_of_ten_thousand_reroutes_has_a_beginning():
     )
 
 
+def test_reroute_may_feed_several_nodes():
+    reroutes = {"r1": node("Reroute", a=["r2", 0]), "r2": node("Reroute", a=["bird", 0]), "bird": encoded("a bird")}
+    found = read(
+        graph(sampler=ksampler(positive=["r1", 0], negative=["both", 0]), both=node("X", conditioning=["r1", 0]), **reroutes)
+    )
+    assert found.prompt == "a bird"
+    found = read(
+        graph(sampler=ksampler(negative=["r1", 0], positive=["both", 0]), both=node("X", conditioning=["r2", 0]), **reroutes)
+    )
+    assert (found.prompt, found.negative_prompt) == ("a bird", "")
+
+
 def test_reroutes_in_a_circle_carry_nothing():
     circle = {"c0": node("Reroute", a=["c1", 0]), "c1": node("Reroute", a=["c0", 0])}
     assert read(graph(cat=node("CLIPTextEncode", text=["c0", 0]), **circle)).prompt == ""

@@ -57,7 +57,7 @@ def test_reroutes_primitives_and_notes_are_dissolved():
 def test_get_node_is_fed_by_the_set_node_of_its_name():
     nodes = [
         encoder(2, "a cat"),
-        encoder(3, "a dog"),
+        encoder(3, "a dog that is said at length"),
         drawn(4, "SetNode", [(CONDITIONING, CONDITIONING, 1)], ["*"], ["mine"]),
         drawn(5, "SetNode", [(CONDITIONING, CONDITIONING, 2)], ["*"], ["other"]),
         drawn(6, "GetNode", outputs=[CONDITIONING], widgets=["mine"]),
@@ -72,6 +72,12 @@ def test_bypassed_node_gives_out_the_input_beside_its_output():
     links = [(1, 2, 0, 4, 0), (2, 3, 0, 4, 1)]
     assert prompt_on(*nodes, links=links, positive=4, slot=0) == "a cat"
     assert prompt_on(*nodes, links=links, positive=4, slot=1) == "a dog"
+
+
+def test_bypassed_sampler_is_none():
+    sampler = drawn(4, "KSampler", [("positive", CONDITIONING, 1)], [LATENT], SETTINGS, mode=4)
+    found = read(workflow=workflow(encoder(2, "a cat"), sampler, links=[(1, 2, 0, 4, 0)]))
+    assert (found.prompt, found.certainty, found.seed) == ("a cat", "guess", None)  # the longest text
 
 
 def test_prompts_everywhere_reach_a_sampler_without_wires():

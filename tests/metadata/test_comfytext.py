@@ -236,7 +236,8 @@ def test_base_counts_more_than_refiner_where_one_node_samples_with_both():
 
 def test_node_called_sampler_needs_no_steps():
     suite = node("Mikey Sampler", samples=["empty", 0], positive_cond_base=["cat", 0], negative_cond_base=["dog", 0], seed=5)
-    found = read(graph(sampler=suite))
+    saver = node("SaveImage", images=["decode", 0], text="a text that is nearer to the output")
+    found = read(graph(sampler=suite, save=saver))
     assert (found.prompt, found.negative_prompt, found.seed) == ("a cat", "a dog", 5)
 
 
@@ -253,6 +254,22 @@ def test_sampler_that_saves_by_itself_drew_the_image():
     found = read({"1": loader, "2": node("easy kSampler", pipe=["1", 0], seed=4, steps=5, cfg=2, image_output="Save")})
     assert (found.prompt, found.negative_prompt, found.seed, found.written_size) == ("a cat", "a dog", 4, (64, 32))
     assert (found.model, found.certainty) == ("x.ckpt", "derived")
+
+
+def test_sampler_that_saves_by_itself_competes_with_one_that_is_shown():
+    both = {
+        "1": node("easy fullLoader", positive="a bird", negative=""),
+        "2": node("easy kSampler", pipe=["1", 0], seed=4, steps=5),
+    }
+    found = read(graph(**both))
+    assert (found.prompt, found.alternatives, found.certainty) == ("a cat", ("a bird",), "guess")
+
+
+def test_text_that_is_saved_as_text_is_not_the_prompt_of_a_picture():
+    texts = {"0": node("SaveText", text=["1", 0]), "1": node("String Literal", string="a long text that was saved as a text")}
+    drawing = {"2": node("HostedImage", prompt="a cat"), "3": node("SaveImage", images=["2", 0])}
+    found = read(texts | drawing)
+    assert (found.prompt, found.certainty) == ("a cat", "derived")
 
 
 def test_prompts_edited_into_a_pipe_count():

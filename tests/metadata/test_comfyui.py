@@ -5,6 +5,7 @@ import random
 
 import pytest
 
+from dpo.metadata import comfyfields
 from dpo.metadata.comfyui import parse
 from dpo.metadata.containers import TextField
 from tests.metadata.comfygraphs import canvas, graph, ksampler, node, prompt_of, read
@@ -305,3 +306,10 @@ def test_no_json_raises():
 
     for _ in range(800):
         read(damage(graph()), damage(canvas(randomness.choice([0, 2, 4]))))
+
+
+def test_canvas_is_not_parsed_where_the_run_was_clear(monkeypatch):
+    parsed = []
+    monkeypatch.setattr(comfyfields, "parse_json", lambda text: parsed.append(text) or json.loads(text))
+    fields = [TextField("workflow", json.dumps(canvas()), "PNG workflow"), TextField("prompt", json.dumps(graph()), "PNG prompt")]
+    assert (parse(fields).prompt, len(parsed)) == ("a cat", 1)
