@@ -91,9 +91,9 @@ def _scope(canvas: dict, prefix: str = "", outer: Scope | None = None, host: dic
     for link in canvas["links"] if isinstance(canvas.get("links"), list) else []:
         if isinstance(link, dict):
             link = [link.get(name) for name in ("id", "origin_id", "origin_slot", "target_id", "target_slot")]
-        if isinstance(link, list) and len(link) >= 5 and isinstance(link[2], int):
+        if isinstance(link, list) and len(link) >= 5 and _is_place(link[2]):
             scope.links[str(link[0])] = (str(link[1]), link[2])
-            if str(link[3]) == OUTPUT and isinstance(link[4], int):
+            if str(link[3]) == OUTPUT and _is_place(link[4]):
                 scope.results[link[4]] = str(link[0])
     for node in nodes.values():
         if node["type"] == "SetNode" and (name := _first_value(node)):
@@ -208,12 +208,12 @@ def _definition_of_group(group: dict) -> dict:
     nodes = [node | {"id": index} for index, node in enumerate(_dicts(group.get("nodes")))]
     links, inside = [], set()
     for number, link in enumerate(group["links"] if isinstance(group.get("links"), list) else []):
-        if isinstance(link, list) and len(link) >= 4:
+        if isinstance(link, list) and len(link) >= 4 and all(map(_is_place, link[:4])):
             links.append([number, *link[:4]])
             inside |= {("out", link[0], link[1]), ("in", link[2], link[3])}
             _wire(nodes, link[2], link[3], number)
     for end in group["external"] if isinstance(group.get("external"), list) else []:
-        if isinstance(end, list) and len(end) >= 2:
+        if isinstance(end, list) and len(end) >= 2 and all(map(_is_place, end[:2])):
             inside.discard(("out", end[0], end[1]))
     ends = defaultdict(list)
     for node in nodes:
@@ -238,11 +238,10 @@ def _hand_out(scope: Scope, host: dict) -> None:
             values = values[count:]
 
 
-def _wire(nodes: list[dict], key: object, slot: object, link: object) -> None:
-    if isinstance(key, int) and isinstance(slot, int) and 0 <= key < len(nodes):
-        slots = _dicts(nodes[key].get("inputs"))
-        if 0 <= slot < len(slots):
-            slots[slot]["link"] = link
+def _wire(nodes: list[dict], key: int, slot: int, link: object) -> None:
+    slots = _dicts(nodes[key].get("inputs")) if key < len(nodes) else []
+    if slot < len(slots):
+        slots[slot]["link"] = link
 
 
 def _is_virtual(node: dict) -> bool:
@@ -257,6 +256,10 @@ def _only_link(node: dict) -> object:
 def _first_value(node: dict) -> object:
     values = node.get("widgets_values")
     return values[0] if isinstance(values, list) and values else None
+
+
+def _is_place(value: object) -> bool:
+    return isinstance(value, int) and value >= 0
 
 
 def _dict(value: object) -> dict:

@@ -1,5 +1,7 @@
 """The canvas of ComfyUI: what ComfyUI dissolves before it runs is dissolved here too, and widgets get their names."""
 
+import random
+
 import pytest
 
 from tests.metadata.comfygraphs import canvas, drawn, read, workflow
@@ -214,3 +216,31 @@ def test_node_that_draws_by_itself_tells_its_sentence_and_not_its_model():
 def test_text_shown_on_the_canvas_is_known():
     shown = drawn(3, "ShowText|pysssss", [("text", STRING, None)], [STRING], [["a cat", "a dog"]])
     assert prompt_on(encoder(2, link=1), shown, links=[(1, 3, 0, 2, 1)]) == "a cat\na dog"
+
+
+def test_no_canvas_raises():
+    randomness = random.Random(0)
+    junk = [None, True, -1, 1.5, "x", [], {}, ["2", 0], [1, "0"], [[1], 0], {"a": {}}, 10**30, -10, -20, "uuid", "workflow>mine"]
+
+    def damage(value):
+        if randomness.random() < 0.03:
+            return randomness.choice(junk)
+        if isinstance(value, dict):
+            return {key: damage(child) for key, child in value.items()}
+        return [damage(child) for child in value] if isinstance(value, list) else value
+
+    def rich() -> dict:
+        group = {"nodes": [encoder(0, "a cat"), encoder(1, "a dog")], "links": [[0, 0, 1, 0]], "external": [[1, 0, "X"]]}
+        nodes = [
+            drawn(2, "uuid", [("text", STRING, 1, "text")], [CONDITIONING], ["a"], properties={"proxyWidgets": [["7", "text"]]}),
+            drawn(3, "PrimitiveString", outputs=[STRING], widgets=["a cat"]),
+            drawn(4, "workflow>mine", [("in", CONDITIONING, 2)], [CONDITIONING], ["a", "b"]),
+            drawn(5, "Reroute", [("", "*", 3)], ["*"], mode=4),
+            drawn(6, "GetNode", outputs=["*"], widgets=["x"]),
+            drawn(7, "SetNode", [("", "*", 4)], ["*"], ["x"]),
+        ]
+        links = [(1, 3, 0, 2, 0), (2, 2, 0, 4, 0), (3, 4, 0, 5, 0), (4, 5, 0, 7, 0)]
+        return painting(*nodes, links=links, positive=6, extra={"groupNodes": {"mine": group}}, **definitions(INNER))
+
+    for _ in range(1500):
+        read(workflow=damage(rich()))
