@@ -18,6 +18,7 @@ MUTED, BYPASSED = 2, 4
 INPUT, OUTPUT = "-10", "-20"  # ids that stand for a subgraph's own inputs and outputs
 NOTES = re.compile(r"(markdown)? ?note|label \(|fast groups|bookmark", re.IGNORECASE)
 COMMENT = re.compile(r"/\*.*?\*/|//[^\n]*", re.DOTALL)
+LONGEST = 8_000  # characters of a text with comments; unclosed ones would take long
 VERBATIM = {"regex_pattern", "find", "replace", "delimiter", "separator"}
 MAX_SCOPES = 200  # uses of subgraphs
 MAX_NODES = 5_000  # in all of them
@@ -136,7 +137,7 @@ def _inputs(scope: Scope, key: str, node: dict, hops: list[int]) -> dict:
     inputs = name_widgets(node)
     inputs |= {pair[1]: value for pair, value in scope.given.items() if isinstance(pair, tuple) and pair[0] == key}
     for name, value in inputs.items():
-        if isinstance(value, str) and ("/*" in value or "//" in value) and name not in VERBATIM:
+        if isinstance(value, str) and len(value) < LONGEST and ("/*" in value or "//" in value) and name not in VERBATIM:
             inputs[name] = COMMENT.sub("", value)
     for slot in _dicts(node.get("inputs")):
         if slot.get("link") is not None and (value := _source(scope, str(slot["link"]), hops)) is not None:

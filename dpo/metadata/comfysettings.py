@@ -21,7 +21,7 @@ NUMBERED_STRENGTHS = (
     "lora_{}_strength",
     "lora_{}_model_strength",
 )
-LORA_TAG = re.compile(r"<lora:([^<>:]+)(?::(-?[\d.]+))?[^<>]*>")
+LORA_TAG = re.compile(r"<lora:([^<>:]{1,200})(?::(-?[\d.]{1,9}))?[^<>]{0,40}>")  # bounded: prompts may be crafted
 SIZES = (("width", "height"), ("empty_latent_width", "empty_latent_height"))
 MAX_LORAS = 50
 

@@ -21,7 +21,7 @@ from dpo.metadata.comfynames import (
 )
 from dpo.metadata.comfystring import change_text, joined
 from dpo.metadata.comfywalk import Walk, side_of_slot
-from dpo.metadata.comfywidgets import FILE, SENTENCE
+from dpo.metadata.comfywidgets import is_file, is_sentence
 
 REWRITTEN = "A language model wrote the prompt from this text; its words are not in the file."
 STYLED = "A style added words to the prompt that are not in the file."
@@ -147,7 +147,7 @@ class Reader:
 def _sentence_of(node: Node) -> tuple[Words, ...]:
     """Of a node that is asked for words and has no input that is called a text: the longest that reads like one."""
     texts = [value for name, value in node.inputs.items() if isinstance(value, str) and not role_of(name) & NO_SENTENCE]
-    found = max((text[:MAX_TEXT] for text in texts if SENTENCE.search(text) and not FILE.fullmatch(text)), key=len, default="")
+    found = max((text[:MAX_TEXT] for text in texts if is_sentence(text) and not is_file(text)), key=len, default="")
     return (Words(found, (), UNNAMED),) if found else ()
 
 

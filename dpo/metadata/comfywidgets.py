@@ -165,12 +165,12 @@ TEXTUAL = re.compile(
     r"^(?!.*(vision|vae|audioenc|image ?encode)).*(encode|text|prompt|string|primitive|wildcard|positive|negative|styler)",
     re.IGNORECASE,
 )
-SENTENCE = re.compile(r"\S+\s+\S+|[^\x00-\x7f]{4}")
-LONG = re.compile(r"(\S*[^\W\d_]\S*\s+){4}|[^\x00-\x7f]{8}")
 UTILITY = re.compile(
-    r"math|resize|scale|load|save|switch|painter|slice|shader|select|combo|color|mask|crop|render", re.IGNORECASE
+    r"math|resize|scale|load|save|switch|painter|slice|shader|select|combo|color|mask|crop|render|enhanc|upscal|topaz|restor",
+    re.IGNORECASE,
 )
-FILE = re.compile(r"[^\n]*\.(safetensors|ckpt|pth?|gguf|png|jpe?g|webp|mp4|onnx|txt|csv|ya?ml)\s*$", re.IGNORECASE)
+FILE = tuple(f".{end}" for end in "safetensors ckpt pt pth gguf png jpg jpeg webp mp4 txt csv yaml yml".split())
+HEAD = 2_000  # characters of a text that tell what it looks like; no pattern here, as those take long on long texts
 
 
 def name_widgets(node: dict) -> dict:
@@ -227,18 +227,30 @@ def _by_looks(kind: str, values: list, is_told: bool) -> dict:
             named.setdefault("sampler_name", value)
             if i >= 2 and _is_number(before) and _is_number(values[i - 2]):
                 named.update(steps=values[i - 2], cfg=before)
-        elif FILE.fullmatch(value):
+        elif is_file(value):
             if re.search(r"checkpoint|ckpt|unet|loader", kind, re.IGNORECASE) and "lora" not in kind.lower():
                 named.setdefault("ckpt_name", value)
         else:
             texts.append((i, value))
-    sentences = [value for _, value in texts if SENTENCE.search(value)]
+    sentences = [value for _, value in texts if is_sentence(value)]
     if TEXTUAL.search(kind):
         return named | {f"text_{i}": value for i, value in texts if value in sentences or not sentences}
-    told = [value for value in sentences if LONG.search(value)]
+    told = [value for value in sentences if is_sentence(value, 5)]
     if not told and not is_told and not UTILITY.search(kind):
         told = sentences
     return named | dict(zip(("prompt", "negative_prompt"), told[:1] + told[1:][-1:], strict=False))
+
+
+def is_sentence(text: str, words: int = 2) -> bool:
+    """It has so many words with letters in them, or as much in a script that needs no spaces."""
+    head = text[:HEAD]
+    if sum(any(map(str.isalpha, word)) for word in head.split()) >= words:
+        return True
+    return sum(not char.isascii() for char in head) >= 2 * words
+
+
+def is_file(text: str) -> bool:
+    return text[-20:].strip().lower().endswith(FILE)
 
 
 def _is_number(value: object) -> bool:

@@ -110,3 +110,14 @@ def test_nodes_beyond_number_are_not_read():
 def test_deep_nesting_is_no_graph():
     assert parse([TextField("prompt", "[" * 100_000, "PNG prompt")]) is None
     assert parse([TextField("prompt", '{"a":' * 100_000, "PNG prompt")]) is None
+
+
+@pytest.mark.parametrize(
+    "text", ["a" * 90_000, " " * 90_000, "/*" * 45_000, "<lora:" + "a" * 90_000, "a.b" * 30_000, "<lora:" * 15_000]
+)
+def test_long_text_takes_no_longer_than_its_length(text):
+    start = time.process_time()
+    read(graph(cat=node("CLIPTextEncode", text=["s", 0]), s=node("Unheard Of", entry=text)))
+    read(graph(cat=encoded(text)))
+    read(workflow=workflow(drawn(1, "Unheard Of", widgets=[text]), drawn(2, "CLIPTextEncode", widgets=[text])))
+    assert time.process_time() - start < 1
