@@ -219,6 +219,24 @@ def test_files_with_the_same_pixels_are_copies_once_that_is_known(folder):
     assert [sorted([*names, os.path.basename(copy)]) for names in folder.names(folder.view)] == [["a.png", "b.png", "c.png"]]
 
 
+def test_pixels_that_are_known_are_known_again_when_a_file_is_read_again(folder):
+    for name in "ab":
+        folder.add(f"{name}.png", colour="red", seed=ord(name))
+    folder.scan()
+    folder.library.note_pixels([(image.key, "1" * 32, "0" * 16) for image in folder.library.images(folder.path)])
+    os.utime(folder.path / "a.png", (1, 1))
+    assert folder.scan().reasons == {"alone": 1, "copy": 1}
+
+
+def test_noting_what_was_folded_already_changes_nothing(folder):
+    folder.add("b.png")
+    (folder.path / "a.png").write_bytes((folder.path / "b.png").read_bytes())
+    folder.scan()
+    before = folder.library.revision()
+    folder.library.note_pixels([(folder.library.images(folder.path)[0].key, "1" * 32, "0" * 16)])
+    assert folder.library.revision() == before
+
+
 def test_near_duplicates_are_marked_and_stay(folder):
     hashes = {"a": "0000000000000000", "b": "000000000000000f", "c": "00000000000000ff", "d": "ffffffffffffffff"}
     for name in hashes:
