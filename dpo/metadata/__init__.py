@@ -49,16 +49,21 @@ def read_image(path: str | Path, stealth: bool = False) -> ImageRecord:
     With `stealth`, a file that tells no prompt otherwise is searched for one hidden in its pixels. It takes a hundred times
     as long as reading texts.
     """
-    return read_file(path, stealth)[1]
+    return _read(path, stealth, with_key=False)[1]
 
 
 def read_file(path: str | Path, stealth: bool = False) -> tuple[str, ImageRecord]:
     """(`content_key`, record) of a file that is opened once; the key is "" for one that cannot be read."""
+    return _read(path, stealth, with_key=True)
+
+
+def _read(path: str | Path, stealth: bool, with_key: bool) -> tuple[str, ImageRecord]:
     path, key = str(path), ""
     name = os.path.basename(path)
     try:
-        with open(path, "rb") as file:
-            key = _digest(file)
+        with _open(path) as file:
+            if with_key:
+                key = _digest(file)
             container = read_container(file, name)
     except MetadataError as error:
         return key, ImageRecord(path=path, reason=error.reason, error=str(error))
@@ -103,7 +108,7 @@ def read_file(path: str | Path, stealth: bool = False) -> tuple[str, ImageRecord
 def read_texts(path: str | Path) -> list[TextField]:
     """Every text in a file, as it is: for a person to look at where no prompt was found. [] for an unreadable file."""
     try:
-        with open(path, "rb") as file:
+        with _open(path) as file:
             return list(read_container(file, os.path.basename(path)).fields)
     except (MetadataError, OSError):
         return []
@@ -111,8 +116,14 @@ def read_texts(path: str | Path) -> list[TextField]:
 
 def content_key(path: str | Path) -> str:
     """Identify a file by its size, head and tail: 24 hex characters, the same wherever the file lies. Raises OSError."""
-    with open(path, "rb") as file:
+    with _open(path) as file:
         return _digest(file)
+
+
+def _open(path: str | Path) -> BinaryIO:
+    """Without a buffer, which would read around each of the few places that are looked at; and without waiting, should it be a
+    pipe."""
+    return open(path, "rb", buffering=0, opener=lambda name, flags: os.open(name, flags | getattr(os, "O_NONBLOCK", 0)))
 
 
 def _digest(file: BinaryIO) -> str:

@@ -92,6 +92,8 @@ def _walk_png(walk: FileWalk) -> None:
             return
         if kind == b"IHDR":
             walk.picture = struct.unpack(">II", walk.read(offset + 8, 8))
+        elif kind == b"IDAT":
+            offset, length = _skip_pixels(walk, offset, length)
         elif kind in (b"tEXt", b"zTXt", b"iTXt"):
             _read_png_text(kind, walk.read_text(offset + 8, length), walk)
         elif kind == b"eXIf":
@@ -100,6 +102,22 @@ def _walk_png(walk: FileWalk) -> None:
             read_credentials(offset + 8, length, "PNG caBX", walk)
         offset += 12 + length
     walk.warn_of_parts()
+
+
+def _skip_pixels(walk: FileWalk, offset: int, length: int) -> tuple[int, int]:
+    """Place and length of the last of the IDAT chunks of one length that begin at `offset`, or of one on the way to it.
+
+    Writers cut pixels into chunks of one size, dozens of them: instead of visiting each, look where the last one must be.
+    """
+    step = length + 12
+    count = (walk.size - 8 - offset) // step
+    while count > 1:
+        place = offset + count * step
+        last, kind = PNG_CHUNK.unpack(walk.read(place, 8))
+        if kind == b"IDAT":
+            return place, last
+        count //= 2  # something stands behind the pixels
+    return offset, length
 
 
 def _read_png_text(kind: bytes, data: bytes, walk: FileWalk) -> None:
