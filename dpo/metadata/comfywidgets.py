@@ -235,7 +235,7 @@ def _by_looks(kind: str, values: list, is_told: bool) -> dict:
     sentences = [value for _, value in texts if is_sentence(value)]
     if TEXTUAL.search(kind):
         return named | {f"text_{i}": value for i, value in texts if value in sentences or not sentences}
-    told = [value for value in sentences if is_sentence(value, 5)]
+    told = [value for value in sentences if is_sentence(value, 6)]
     if not told and not is_told and not UTILITY.search(kind):
         told = sentences
     return named | dict(zip(("prompt", "negative_prompt"), told[:1] + told[1:][-1:], strict=False))
