@@ -13,7 +13,7 @@ import threading
 import time
 from bisect import bisect_left
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "IMAGE_ENDINGS", "INDEX_MIGRATIONS", "Library", "LibraryError", "Scan", "ScanReport", "StandIns", "content_key",
-    "list_images", "resolve_folder",
+    "resolve_folder",
 ]  # fmt: skip
 
 MOST_READERS = 4
@@ -50,19 +50,6 @@ SECONDS_OF_WORK = 0.5  # between two transactions of a scan: what one that is ki
 MOST_BATCHES = 16  # in one of them
 NEAR = 4  # bits of 64 in which the hashes of near-duplicates differ at most
 MOST_KEPT = 16  # answers for views; a page asks for one or two
-
-
-@dataclass(frozen=True)
-class FolderSummary:
-    """Until the page has moved to `Catalogue`."""
-
-    images: int
-    prompts: int
-    groups: int
-    without_prompt: int
-    unreadable: int
-    alone: int
-    example: str
 
 
 class Library:
@@ -189,25 +176,6 @@ class Library:
         """The image with this content, at a path where it still is if there is one."""
         found = self._images("key = ?", (key,))
         return next((image for image in found if os.path.exists(image.path)), found[0] if found else None)
-
-    def problems(self, folder: str | Path) -> list[tuple[str, str]]:
-        reasons = self.catalogue(View(str(folder))).reasons
-        return sorted((row.path, row.sentence) for reason in reasons for row in self.left_out(folder, reason, 0, 500))
-
-    def summary(self, folder: str | Path) -> FolderSummary:
-        catalogue = self.catalogue(View(str(folder)))
-        reasons = catalogue.reasons
-        unreadable = sum(reasons.get(reason, 0) for reason in ("unreadable", "not_image", "damaged"))
-        silent = sum(reasons.get(reason, 0) for reason in ("no_metadata", "unknown_metadata", "no_prompt"))
-        return FolderSummary(
-            catalogue.images,
-            catalogue.prompts,
-            len(catalogue.lines),
-            silent,
-            unreadable,
-            reasons.get("alone", 0),
-            catalogue.example,
-        )
 
     # --- pixels
 
@@ -338,11 +306,6 @@ def resolve_folder(folder: str | Path) -> str:
     if not path.is_dir():
         raise LibraryError(f"{path} is a file. Choose the folder it is in.")
     return str(path)
-
-
-def list_images(folder: str) -> list[tuple[str, str]]:
-    """(path, fingerprint) of each image file, without those that cannot even be looked at (see `list_folder`)."""
-    return [(found.path, found.fingerprint) for found in list_folder(folder) if not found.problem]
 
 
 def is_inside(path: str, folder: str) -> bool:

@@ -167,11 +167,11 @@ class PickStore:
                 still_open += [screen for screen in screens if sum(image.key in unseen for image in screen.images) >= needed]
         return still_open, total
 
-    def next_screens(self, library: Library, view: View, mode: str, want: int, have: set[str]) -> NextScreens:
-        """Up to `want` further screens of a view, in the order of its groups' first paths; `have` are the keys of those the
-        page holds. See `Progress` for what is open."""
+    def next_screens(self, library: Library, view: View, mode: str, want: int, have: set[str], first: str = "") -> NextScreens:
+        """Up to `want` further screens of a view, in the order of its groups' first paths; those of group `first` before all
+        others. `have`: the keys of screens that the page holds. See `Progress` for what is open."""
         with self._asking:
-            return self._brought_up_to_date(library, view, mode).next_screens(library, want, have)
+            return self._brought_up_to_date(library, view, mode).next_screens(library, want, have, first)
 
     def unpicked(self, library: Library, view: View, mode: str) -> dict[str, int]:
         """Group key -> screens still open, of the groups that have picks; of all others every screen is."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING, NamedTuple
 
 from dpo.catalogue import Catalogue
@@ -93,15 +94,15 @@ class Progress:
     def unpicked(self) -> dict[str, int]:
         return {group: len(screens) for group, screens in self._open.items()}
 
-    def next_screens(self, library: Library, want: int, have: set[str]) -> NextScreens:
+    def next_screens(self, library: Library, want: int, have: set[str], first: str) -> NextScreens:
         done = sum(screen_count(len(self._images[group]), self._mode) - len(found) for group, found in self._open.items())
         screens: list[Screen] = []
-        for line in self._catalogue.lines:
-            still_open = self._open.get(line.key)
+        for key in chain([first] * bool(first), (line.key for line in self._catalogue.lines if line.key != first)):
+            still_open = self._open.get(key)
             if still_open == []:
                 continue
-            group = library.group(self._view, line.key)
-            if group is None:  # changed since the catalogue was made: the next question knows
+            group = library.group(self._view, key)
+            if group is None:  # of another view, or changed since the catalogue was made: the next question knows
                 continue
             parts = split_into_screens(group, self._mode)
             screens += [

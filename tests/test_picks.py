@@ -32,8 +32,8 @@ def view(tmp_path):
     return View(str(tmp_path / "images"))
 
 
-def next_screens(project, view, mode="best_worst", want=99, have=()):
-    return project.picks.next_screens(project.library, view, mode, want, set(have))
+def next_screens(project, view, mode="best_worst", want=99, have=(), first=""):
+    return project.picks.next_screens(project.library, view, mode, want, set(have), first)
 
 
 def keys(group) -> list[str]:
@@ -215,6 +215,15 @@ def test_no_more_is_handed_out_than_wanted_and_none_that_the_page_has(project, g
     assert ([screen.group.key for screen in first.screens], first.is_complete) == ([groups[0].key, groups[1].key], False)
     rest = next_screens(project, view, want=2, have={screen.key for screen in first.screens})
     assert ([screen.group.key for screen in rest.screens], rest.is_complete) == ([groups[2].key], True)
+
+
+def test_a_group_that_somebody_asked_for_comes_first_and_once(project, groups, view):
+    found = next_screens(project, view, first=groups[2].key)
+    assert [screen.group.key for screen in found.screens] == [groups[2].key, groups[0].key, groups[1].key]
+    project.picks.apply([best_worst(groups[2])])
+    found = next_screens(project, view, first=groups[2].key)
+    assert [screen.group.key for screen in found.screens] == [groups[0].key, groups[1].key]
+    assert len(next_screens(project, view, first="0" * 27).screens) == 2
 
 
 def test_the_modes_are_answered_apart_but_a_skipped_group_is_gone_from_both(project, groups, view):
