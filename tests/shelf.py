@@ -33,7 +33,6 @@ class Shelf:
 
     def note_pixels(self, rows):
         self.notes |= {key: (digest, difference) for key, digest, difference in rows}
-        self.changes += 1
 
     def key(self, path) -> str:
         return next(key for key, known in self.paths.items() if known == str(path))

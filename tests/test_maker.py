@@ -53,6 +53,25 @@ def test_the_maker_leaves_nothing_to_draw_and_notes_what_the_pixels_are(make, tm
     assert previews.progress is None
 
 
+def test_the_maker_waits_for_others_and_draws_only_what_is_not_there(make, tmp_path, monkeypatch):
+    (path,) = paint(tmp_path / "in", 1)
+    shelf = Shelf(path)
+    previews, key, asked, ask = make(shelf), shelf.key(path), [], Drawer.ask
+
+    def watched(drawer, path, key, kinds):
+        asked.append(list(kinds))
+        return ask(drawer, path, key, kinds)
+
+    monkeypatch.setattr(Drawer, "ask", watched)
+    with previews.turn(key):
+        previews.prepare(tmp_path / "in")
+        time.sleep(0.5)  # time enough for it to begin, if it would
+        assert asked == []
+        previews.keep(key, "preview", b"drawn meanwhile")
+    wait_for(previews)
+    assert asked == [["thumb"]] and len(shelf.notes[key][0]) == 32
+
+
 def test_one_decoding_gives_all_that_is_asked_for(tmp_path, monkeypatch):
     (path,) = paint(tmp_path / "in", 1)
     calls = []
@@ -118,9 +137,12 @@ def test_another_folder_is_turned_to_at_once(make, tmp_path):
     previews = make(shelf)
     previews.prepare(tmp_path / "many")
     wait_until(lambda: kept(tmp_path))
+    before = previews._maker._work
     previews.prepare(tmp_path / "few")
-    wait_until(lambda: all(shelf.key(path) in shelf.notes for path in few))
-    assert len(shelf.notes) < 50
+    wait_for(previews)
+    wait_until(lambda: before.is_over)
+    assert all(shelf.key(path) in shelf.notes for path in few)
+    assert sum(shelf.key(path) in shelf.notes for path in many) < 60
 
 
 def test_stopping_is_prompt_and_preparing_can_go_on_later(make, tmp_path):
@@ -131,7 +153,12 @@ def test_stopping_is_prompt_and_preparing_can_go_on_later(make, tmp_path):
     wait_until(lambda: (previews.progress or (0, 0))[0] >= 2)
     done, total = previews.progress
     assert total == 24 and done < 24
-    process = next(iter(previews._maker._work._drawers))._process
+    work = previews._maker._work
+    shelf.changes += 1
+    previews.prepare(tmp_path / "in")
+    assert previews._maker._work is work, "it goes on, and looks for what came when it is through"
+    process = next(iter(work._drawers))._process
+    os.kill(process.pid, signal.SIGSTOP)  # as if it were at an image for ever
     began = time.monotonic()
     previews.stop()
     assert time.monotonic() - began < 1
@@ -221,6 +248,18 @@ def test_a_process_draws_what_we_would_draw_and_names_what_is_wrong(tmp_path):
         drawer.kill()
         with pytest.raises(DrawerError, match="ended"):
             drawer.ask(str(path), content_key(path), [])
+    finally:
+        drawer.close()
+
+
+def test_a_process_gives_way_to_the_page_and_is_not_ended_by_ctrl_c(tmp_path):
+    (path,) = paint(tmp_path / "in", 1)
+    drawer = Drawer()
+    try:
+        niceness = os.getpriority(os.PRIO_PROCESS, drawer._process.pid)
+        assert niceness == min(19, os.getpriority(os.PRIO_PROCESS, 0) + 10)
+        drawer._process.send_signal(signal.SIGINT)
+        assert drawer.ask(str(path), content_key(path), ["thumb"]).images
     finally:
         drawer.close()
 
