@@ -17,6 +17,7 @@ import pytest
 import ui.train_tab
 from dpo.config import ConfigError, TrainConfig
 from dpo.events import Note, RunEnded, RunStarted, StepEnd, ValidationEnd
+from dpo.groups import View
 from dpo.jobs import Job, JobRegistry
 from dpo.pairs import Pair
 from dpo.project import open_project
@@ -110,11 +111,17 @@ def test_importing_the_app_starts_nothing():
 
 
 def test_a_session_survives_the_browser():
-    session = Session(folder="/a", run="demo-1", mode="duel")
+    view = View("", search="a fox", size="512x768", since="2026-01-31", ignore_loras=True)
+    session = Session(folder="/a", run="demo-1", mode="duel", sort="newest", view=view)
     assert restore_session(json.loads(json.dumps(stored_session(session)))) == session
 
 
-@pytest.mark.parametrize("stored", [None, "x", [], {"run": 7}, {"run": ["a"]}, {"unknown": "x"}, {"run": "x" * 5000}])
+@pytest.mark.parametrize(
+    "stored",
+    [None, "x", [], {"run": 7}, {"run": ["a"]}, {"unknown": "x"}, {"run": "x" * 5000}, {"view": "x"}, {"view": {"search": 7}},
+     {"view": {"search": "x" * 5000}}, {"view": {"since": "2026-13-01"}}, {"view": {"until": "today"}}, {"view": {"size": "big"}},
+     {"view": {"same_seed": 1}}, {"view": {"folder": "/etc"}}, {"view": {"unknown": "x"}}],
+)  # fmt: skip
 def test_whatever_else_a_browser_holds_gives_a_fresh_session(stored):
     assert restore_session(stored) == Session()
 

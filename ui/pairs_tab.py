@@ -233,10 +233,13 @@ def _show_images(studio: Studio, session: Session, folds: bool) -> tuple:
         scan = None
     if folder != str(uploads_folder(studio.project)):
         upload = None
+    whole = library.catalogue(View(folder=folder))
     if scan and not scan.finished.is_set():
         step = gr.Accordion(label="1 Images", open=True) if folds else gr.Accordion(label="1 Images")
-        return step, gr.Button(visible=False), gr.Button(visible=True), gr.HTML(text=""), gr.HTML(report=scan_report(scan))
-    whole = library.catalogue(View(folder=folder))
+        report = scan_report(scan)
+        if whole.lines and report["total"]:
+            report["detail"] = "Picking can begin below while it goes on. Stop keeps what was read."
+        return step, gr.Button(visible=False), gr.Button(visible=True), gr.HTML(text=""), gr.HTML(report=report)
     is_arriving = bool(upload and not upload.finished.is_set())
     is_done = bool(whole.lines) and not is_arriving
     error = (upload and upload.problem) or (scan and scan.error)

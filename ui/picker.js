@@ -252,7 +252,13 @@ function isForUs(event) {
   if (element.offsetParent === null || event.defaultPrevented || event.isComposing) return false;
   if (event.ctrlKey || event.metaKey || event.altKey) return false;
   const typing = "input,textarea,select,[contenteditable=''],[contenteditable=true],[role=slider],[role=listbox],[role=dialog],#shelf";
-  return !(event.target.closest && event.target.closest(typing));
+  return isInSight() && !(event.target.closest && event.target.closest(typing));
+}
+
+// A key must not pick what nobody sees, as when the list of groups fills the window.
+function isInSight() {
+  const { top, bottom } = stage.getBoundingClientRect();
+  return Math.min(bottom, innerHeight) - Math.max(top, 0) > (bottom - top) / 3;
 }
 
 // What a key does now, or undefined if it is not ours.
@@ -312,6 +318,7 @@ function start() {
   }
   if (session.first) showFirst(session.first);
   isComplete = false; // a scan may have found more
+  isStale = true;
   fit();
   flush();
 }

@@ -23,6 +23,7 @@ let token = null, project = null, view = null, mode = MODES[0];
 let first = ""; // key of a group that was asked for: its screens come before all others
 let queue = [], history = [], outbox = new Map();
 let done = 0, total = 0;
+let isStale = false; // the app knows more than it told: ask, also if enough screens wait
 let isComplete = false, hasOlder = true, oldest = null; // what the server said of screens and of history
 let preparing = ""; // why there may be more soon: a sentence, while a scan runs
 let isSyncing = false, failures = 0, problem = "";
@@ -128,8 +129,9 @@ async function flush() {
   if (isSyncing || token === null) return;
   const want = isComplete ? 0 : Math.max(0, SCREENS_AHEAD - queue.length);
   const recent = hasOlder && history.length < HISTORY_AHEAD ? 2 * HISTORY_AHEAD : 0;
-  if (!outbox.size && want < SCREENS_AHEAD / 2 && !recent) return;
+  if (!outbox.size && want < SCREENS_AHEAD / 2 && !recent && !isStale) return;
   isSyncing = true;
+  isStale = false;
   const asked = { token, view, mode, first, recent };
   const names = [...outbox.keys()].slice(0, BATCH);
   const operations = names.map((name) => outbox.get(name).operation);

@@ -9,6 +9,7 @@ const MARGIN_ROWS = 6;
 const PAGE = 60; // lines per request
 const MOST_PAGES = 10; // kept; further ones are asked for again
 const TYPING_MS = 250;
+const SLOW_MS = 200; // an answer that takes longer is announced
 
 const root = (window.gradio_config && window.gradio_config.root) || "";
 const find = (selector) => element.querySelector(selector);
@@ -181,6 +182,7 @@ function inSight(margin) {
 async function load() {
   if (isLoading || !props.session) return;
   isLoading = true;
+  const slow = pages.size ? 0 : setTimeout(() => setText(find(".amount span"), "Looking for the groups."), SLOW_MS);
   for (let number = nextPage(); number !== null; number = nextPage()) {
     const asked = { folder, view, sort, version };
     const answer = await ask("list_lines", { wanted: view, sort, start: number * PAGE, count: PAGE });
@@ -188,9 +190,11 @@ async function load() {
     if (asked.folder !== folder || asked.view !== view || asked.sort !== sort) continue;
     pages.set(number, { lines: answer.lines, version: asked.version });
     total = answer.total;
+    clearTimeout(slow);
     dropFarPages(number);
     paintList();
   }
+  clearTimeout(slow);
   isLoading = false;
 }
 

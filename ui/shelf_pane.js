@@ -20,6 +20,7 @@ function showPane() {
   paintChips();
   paintStandIns();
   paintList();
+  if (pane.kind && list.offsetParent === null) find(".body").scrollIntoView({ block: "start" }); // on a phone it replaces the list
 }
 
 // The head of whatever is open: a way back, a title, and what can be done.
