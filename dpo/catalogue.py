@@ -64,9 +64,9 @@ class Catalogue:
 
 
 # Columns of what SQLite counts of one prompt at one exact size: the prompt in the form that the view compares by, the size, how
-# many files, first path, key of the first image, newest file, first arrival, an exact prompt; then what a group must share
-# besides (model, seed), where the view asks for that.
-_PROMPT, _FILES, _PATH, _KEY, _NEWEST, _ARRIVAL, _EXACT, _SHARED = 0, 3, 4, 5, 6, 7, 8, slice(9, None)
+# many files, first path, key of the first image, newest file, an exact prompt; then what a group must share besides (model,
+# seed), where the view asks for that.
+_PROMPT, _FILES, _PATH, _KEY, _NEWEST, _EXACT, _SHARED = 0, 3, 4, 5, 6, 7, slice(8, None)
 _SIZE = slice(1, 3)
 
 
@@ -80,7 +80,7 @@ def make_catalogue(database: Database, view: View) -> Catalogue:
     ending_of = cache(partial(key_ending, view))
     # Most prompts have one shape: this loop is what a catalogue costs besides SQLite's work.
     for shape in shapes:
-        prompt, width, height, size, path, key, newest, _, exact, *shared = shape
+        prompt, width, height, size, path, key, newest, exact, *shared = shape
         if times[prompt] > 1:
             several[prompt, *shared].append(shape)
             continue
@@ -91,9 +91,11 @@ def make_catalogue(database: Database, view: View) -> Catalogue:
         else:
             name = group_key(prompt, ending_of(width, height, *shared))
             lines.append((path, GroupLine(name, texts[exact], width / height, size, key, newest)))
+    arrivals = _find_arrivals(database, view, {prompt for prompt, *_ in several}) if several else {}
     for (prompt, *shared), members in several.items():
+        members.sort(key=lambda shape: arrivals.get(_name(shape), 0))
         for (width, height), cluster in _by_first_size(members).items():
-            size = sum(shape[_FILES] - copies.get(shape[:3] + shape[_SHARED], 0) for shape in cluster)
+            size = sum(shape[_FILES] - copies.get(_name(shape), 0) for shape in cluster)
             path, key, exact = (min(map(itemgetter(column), cluster)) for column in (_PATH, _KEY, _EXACT))
             if size == 1:
                 alone.append(path)
@@ -196,7 +198,7 @@ def _count_shapes(database: Database, view: View) -> list[tuple]:
     form, join = _form(view)
     where, values = _filters(view)
     return database.tuples(
-        f"SELECT {form} AS form, width, height, count(*), min(path), min(key), max(made), min(images.id), "
+        f"SELECT {form} AS form, width, height, count(*), min(path), min(key), max(made), "
         f"{'min(prompt)' if join else 'prompt'}{_shared(view)} {_USABLE} {join} WHERE reason = '' AND {where} "
         f"GROUP BY form, width, height{_shared(view)}",
         values,
@@ -204,16 +206,31 @@ def _count_shapes(database: Database, view: View) -> list[tuple]:
 
 
 def _count_copies(database: Database, view: View) -> dict[tuple, int]:
-    """(prompt, width, height, *shared) -> how many of its files are copies of another of them, where there are any."""
+    """`_name` of a shape -> how many of its files are copies of another of them, where there are any."""
+    found = _measure(database, view, "count(*) - count(DISTINCT content)", "images_shared", "is_shared = 1")
+    return {name: copies for name, copies in found.items() if copies}
+
+
+def _find_arrivals(database: Database, view: View, prompts: set[int]) -> dict[tuple, int]:
+    """`_name` of each shape of these prompts -> a number that grows with the arrival of its first image."""
+    chosen = f"{_form(view)[0]} IN (SELECT value FROM json_each(?))"
+    return _measure(database, view, "min(images.id)", "images_by_group", chosen, json.dumps(list(prompts)))
+
+
+def _measure(database: Database, view: View, what: str, index: str, condition: str, *values: str) -> dict[tuple, int]:
     form, join = _form(view)
-    where, values = _filters(view)
+    where, filters = _filters(view)
     rows = database.tuples(
-        f"SELECT {form} AS form, width, height{_shared(view)}, count(*) - count(DISTINCT content) FROM images "
-        f"INDEXED BY images_shared {join} WHERE is_shared = 1 AND reason = '' AND {where} "
-        f"GROUP BY form, width, height{_shared(view)}",
-        values,
+        f"SELECT {form} AS form, width, height{_shared(view)}, {what} FROM images INDEXED BY {index} {join} "
+        f"WHERE {condition} AND reason = '' AND {where} GROUP BY form, width, height{_shared(view)}",
+        (*values, *filters),
     )
-    return {row[:-1]: row[-1] for row in rows if row[-1]}
+    return {row[:-1]: row[-1] for row in rows}
+
+
+def _name(shape: tuple) -> tuple:
+    """What tells a shape from all others."""
+    return shape[:3] + shape[_SHARED]
 
 
 def _count_left_out(database: Database, view: View) -> tuple[dict[str, int], str]:
@@ -260,7 +277,7 @@ def _by_group(view: View, rows: list[tuple]) -> dict[str, tuple[tuple[int, int],
 
 
 def _by_first_size(shapes: list[tuple]) -> dict[tuple[int, int], list[tuple]]:
-    shapes.sort(key=itemgetter(_ARRIVAL))
+    """Shapes in the order of their arrival, by the first of those that are nearly equal."""
     firsts = cluster_shapes(shape[_SIZE] for shape in shapes)
     clusters = defaultdict(list)
     for shape in shapes:
