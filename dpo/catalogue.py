@@ -76,25 +76,25 @@ def make_catalogue(database: Database, view: View) -> Catalogue:
     copies = _count_copies(database, view)
     texts = dict(database.tuples("SELECT exact, text FROM prompts"))
     times = Counter(map(itemgetter(_PROMPT), shapes))
-    lines, alone, several = [], [], defaultdict(list)
-    ending_of = cache(partial(key_ending, view))
-    # Most prompts have one shape: this loop is what a catalogue costs besides SQLite's work.
+    single, several = [], defaultdict(list)
+    is_split = view.same_model or view.same_seed
     for shape in shapes:
-        prompt, width, height, size, path, key, newest, exact, *shared = shape
-        if times[prompt] > 1:
-            several[prompt, *shared].append(shape)
-            continue
-        if copies:
-            size -= copies.get((prompt, width, height, *shared), 0)
-        if size == 1:
+        if times[shape[_PROMPT]] == 1 and not is_split and shape[:3] not in copies:
+            single.append(shape)
+        else:
+            several[shape[_PROMPT], *shape[_SHARED]].append(shape)
+    lines, alone, ending_of = [], [], cache(partial(key_ending, view))
+    # Most prompts have one shape: this loop is half of what a catalogue costs besides SQLite's work.
+    for prompt, width, height, files, path, key, newest, exact in single:
+        if files == 1:
             alone.append(path)
         else:
-            name = group_key(prompt, ending_of(width, height, *shared))
-            lines.append((path, GroupLine(name, texts[exact], width / height, size, key, newest)))
-    arrivals = _find_arrivals(database, view, {prompt for prompt, *_ in several}) if several else {}
-    for (prompt, *shared), members in several.items():
-        members.sort(key=lambda shape: arrivals.get(_name(shape), 0))
-        for (width, height), cluster in _by_first_size(members).items():
+            name = group_key(prompt, ending_of(width, height))
+            lines.append((path, GroupLine(name, texts[exact], width / height, files, key, newest)))
+    arrivals = _find_arrivals(database, view, {subject[0] for subject, found in several.items() if len(found) > 1})
+    for (prompt, *shared), found in several.items():
+        found.sort(key=lambda shape: arrivals.get(_name(shape), 0))
+        for (width, height), cluster in _by_first_size(found).items():
             size = sum(shape[_FILES] - copies.get(_name(shape), 0) for shape in cluster)
             path, key, exact = (min(map(itemgetter(column), cluster)) for column in (_PATH, _KEY, _EXACT))
             if size == 1:
@@ -213,6 +213,8 @@ def _count_copies(database: Database, view: View) -> dict[tuple, int]:
 
 def _find_arrivals(database: Database, view: View, prompts: set[int]) -> dict[tuple, int]:
     """`_name` of each shape of these prompts -> a number that grows with the arrival of its first image."""
+    if not prompts:
+        return {}
     chosen = f"{_form(view)[0]} IN (SELECT value FROM json_each(?))"
     return _measure(database, view, "min(images.id)", "images_by_group", chosen, json.dumps(list(prompts)))
 
@@ -278,6 +280,8 @@ def _by_group(view: View, rows: list[tuple]) -> dict[str, tuple[tuple[int, int],
 
 def _by_first_size(shapes: list[tuple]) -> dict[tuple[int, int], list[tuple]]:
     """Shapes in the order of their arrival, by the first of those that are nearly equal."""
+    if len(shapes) == 1:
+        return {shapes[0][_SIZE]: shapes}
     firsts = cluster_shapes(shape[_SIZE] for shape in shapes)
     clusters = defaultdict(list)
     for shape in shapes:
