@@ -61,8 +61,12 @@ def open_shelf(page, app) -> None:
 
 
 def unfold(page) -> None:
-    page.click("#images-step .label-wrap, #images-step > button")
-    page.wait_for_selector("#shelf .row:not(.loading)")
+    """A page that has just been loaded may fold the step once more: it learns only then what its browser remembers."""
+    page.wait_for_timeout(300)
+    while not page.is_visible("#shelf .row:not(.loading)"):
+        if not page.is_visible("#shelf"):
+            page.click("#images-step .label-wrap, #images-step > button")
+        page.wait_for_timeout(300)
 
 
 def shown_prompts(page) -> list[str]:
