@@ -11,7 +11,8 @@ import re
 from collections import defaultdict
 from dataclasses import dataclass, field
 
-from dpo.metadata.comfygraph import MAX_INPUTS, Graph, Node, straighten
+from dpo.metadata.comfygraph import MAX_INPUTS, straighten
+from dpo.metadata.comfyrun import Node
 from dpo.metadata.comfywidgets import name_widgets
 
 MUTED, BYPASSED = 2, 4
@@ -43,7 +44,7 @@ class Scope:
     setters: dict[str, dict] = field(default_factory=dict)
 
 
-def load_canvas(workflow: dict) -> Graph:
+def load_canvas(workflow: dict) -> dict[str, Node]:
     """{} where there is nothing to read or far too much."""
     definitions = {}
     for definition in _dicts(_dict(workflow.get("definitions")).get("subgraphs")):

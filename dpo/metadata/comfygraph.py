@@ -1,21 +1,11 @@
-"""A ComfyUI graph as one simple shape, loaded from what was run (node id -> class_type and inputs)."""
+"""A ComfyUI graph as one simple shape, loaded from what was run (node id -> class_type and inputs), and its wires."""
 
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
 
 from dpo.metadata.comfynames import REROUTE, SWITCH, traits_of
-
-
-class Node(NamedTuple):
-    """A node: its class, and its inputs by name. An input is a plain value, or [id, slot] of the node it is wired to."""
-
-    kind: str
-    inputs: dict
-
-
-Graph = dict[str, Node]
+from dpo.metadata.comfyrun import Graph, Node
 
 MAX_INPUTS = 20_000  # of all nodes; a graph of 500 nodes has about 5,000
 MAX_HOPS = 100  # from a wire over reroutes and switches to what feeds it
@@ -45,7 +35,7 @@ def plain(graph: Graph, value: object, *names: str) -> object:
     return None
 
 
-def load_run(data: dict) -> Graph:
+def load_run(data: dict) -> dict[str, Node]:
     """{} where there is no graph or far too much of one."""
     graph, size = {}, 0
     for key, node in data.items():
@@ -57,7 +47,7 @@ def load_run(data: dict) -> Graph:
     return straighten(graph) if size <= MAX_INPUTS else {}
 
 
-def straighten(graph: Graph) -> Graph:
+def straighten(graph: dict[str, Node]) -> dict[str, Node]:
     """The graph without its reroutes and decided switches: every wire begins at the node that makes what it carries."""
     through = {}
     for key, node in graph.items():

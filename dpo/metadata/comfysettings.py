@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 
-from dpo.metadata.comfygraph import Node, plain
+from dpo.metadata.comfygraph import plain
 from dpo.metadata.comfynames import NO_GUIDANCE, NO_LATENT, NO_NUMBER, NO_SETTING
+from dpo.metadata.comfyrun import Node
 from dpo.metadata.comfywalk import Walk
 from dpo.metadata.records import Lora, to_float, to_int
 

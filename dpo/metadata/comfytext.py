@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from dpo.metadata.comfygraph import Node, source_of
+from dpo.metadata.comfygraph import source_of
 from dpo.metadata.comfynames import (
     BUNDLE,
     CONDITIONING,
@@ -19,6 +19,7 @@ from dpo.metadata.comfynames import (
     role_of,
     traits_of,
 )
+from dpo.metadata.comfyrun import Node
 from dpo.metadata.comfystring import change_text, joined
 from dpo.metadata.comfywalk import Walk, side_of_slot
 from dpo.metadata.comfywidgets import is_file, is_sentence
@@ -46,9 +47,9 @@ class Reader:
         self.walk = walk
         self._known: dict[tuple, tuple[Words, ...]] = {}
         self._shown = {  # node -> what a display beside it showed
-            wires[0].source: text
-            for key, wires in walk.wires.items()
-            if len(wires) == 1 and traits_of(walk.graph[key].kind) & SHOW and (text := _text_at_run_time(walk.graph[key]))
+            walk.wires[key][0].source: text
+            for key in walk.nodes_with(SHOW)
+            if len(walk.wires[key]) == 1 and (text := _text_at_run_time(walk.graph[key]))
         }
 
     def words(self, key: str, side: int, depth: int = 0) -> tuple[Words, ...]:

@@ -3,7 +3,7 @@
 The way is backwards: from the nodes that save the image to the first sampler that drew it, and from that sampler's `positive`
 input to the texts it was conditioned on.
 
-    comfyfields.py    fields -> graphs
+    comfyfields.py    fields -> graphs                                         comfyrun.py       nodes out of a run's text
     comfygraph.py     what was run as a graph (reroutes and switches dissolved)
     comfycanvas.py    the canvas as such a graph (subgraphs, bypassed nodes)   comfywidgets.py   names of its widgets
     comfynames.py     what the names of inputs and nodes say
@@ -17,8 +17,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from dpo.metadata.comfyfields import load_graphs
-from dpo.metadata.comfygraph import Graph
 from dpo.metadata.comfynames import NEGATIVE, POSITIVE, TEXT, role_of
+from dpo.metadata.comfyrun import Graph
 from dpo.metadata.comfysettings import settings_of
 from dpo.metadata.comfytext import REWRITTEN, Reader, Words, merged
 from dpo.metadata.comfywalk import MAX_PASSES, Walk, output_rank
@@ -87,7 +87,7 @@ def _read_outputs(walk: Walk, reader: Reader, where: str) -> Generation | None:
     if walk.samplers:
         return None  # its texts are not in the graph (written by a language model, say): another text is not the prompt
     wired = [key for key in walk.outputs() if walk.wires[key]]
-    wired = [key for key in wired if output_rank(walk.graph[key]) < 2] or wired
+    wired = [key for key in wired if output_rank(walk.graph[key].kind) < 2] or wired
     found: dict[str, Words] = {}
     first = ""
     for key in walk.upstream(wired, NEGATIVE):

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from dpo.metadata.comfygraph import Graph, Node, source_of
+from dpo.metadata.comfygraph import source_of
 from dpo.metadata.comfynames import (
     BUNDLE,
     CONDITIONING,
@@ -24,6 +24,7 @@ from dpo.metadata.comfynames import (
     role_of,
     traits_of,
 )
+from dpo.metadata.comfyrun import Graph, Node, RunText
 
 # Names of inputs. A bundle carries both sides (positive and negative) in one wire, a conditioning carries one.
 SAMPLING = {"steps", "sampler_name", "sigmas", "latent_image", "sampler_state"}
@@ -47,9 +48,9 @@ class Walk:
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
         self.visits = 0
-        self.wires = {key: _wires(graph, node) for key, node in graph.items()}
-        self.used = {wire.source for wires in self.wires.values() for wire in wires}
-        self.samplers = [key for key, node in graph.items() if _is_sampler(node, self.wires[key])]
+        self.wires = _Wires(graph)
+        keys = graph.mentioning(SAMPLING | SEEDS) if isinstance(graph, RunText) else graph
+        self.samplers = [key for key in keys if _is_sampler(graph[key], self.wires, key)]
         self._sampling = set(self.samplers)
 
     def visit(self) -> bool:
@@ -77,8 +78,18 @@ class Walk:
 
     def outputs(self) -> list[str]:
         """Nodes whose results no other node uses, those that save pictures first."""
-        ends = [key for key in self.graph if key not in self.used]
-        return sorted(ends, key=lambda key: output_rank(self.graph[key]))
+        if isinstance(self.graph, RunText):
+            used, kinds = self.graph.sources(), self.graph.kinds
+        else:
+            used = {wire.source for key in self.graph for wire in self.wires[key]}
+            kinds = {key: node.kind for key, node in self.graph.items()}
+        return sorted((key for key in kinds if key not in used), key=lambda key: output_rank(kinds[key]))
+
+    def nodes_with(self, trait: int) -> list[str]:
+        """The nodes whose class has the trait."""
+        kinds = self.graph.kinds if isinstance(self.graph, RunText) else {key: node.kind for key, node in self.graph.items()}
+        having = {kind for kind in set(kinds.values()) if traits_of(kind) & trait}
+        return [key for key, kind in kinds.items() if kind in having] if having else []
 
     def samplers_above(self, start: str) -> list[str]:
         """The nearest samplers that the picture of a node was drawn by, not counting itself."""
@@ -95,9 +106,20 @@ class Walk:
         return passes[-1]
 
 
-def output_rank(node: Node) -> int:
-    """0 = it saves pictures, 1 = it shows them, 2 = neither."""
-    traits = traits_of(node.kind)
+class _Wires(dict):
+    """The wires of each node, found when they are first asked for."""
+
+    def __init__(self, graph: Graph) -> None:
+        self._graph = graph
+
+    def __missing__(self, key: str) -> list[Wire]:
+        self[key] = wires = _wires(self._graph, self._graph[key])
+        return wires
+
+
+def output_rank(kind: str) -> int:
+    """Of a node's class: 0 = it saves pictures, 1 = it shows them, 2 = neither."""
+    traits = traits_of(kind)
     return 0 if traits & SAVES else 1 if traits & SHOWS else 2
 
 
@@ -123,11 +145,10 @@ def _wires(graph: Graph, node: Node) -> list[Wire]:
     ]
 
 
-def _is_sampler(node: Node, wires: list[Wire]) -> bool:
-    """By input signature: conditioning comes in by wire, and there is something to sample with."""
-    for wire in wires:
-        if wire.role & (POSITIVE | CONDITIONING | BUNDLE):
-            traits = traits_of(node.kind)
-            has_settings = not SAMPLING.isdisjoint(node.inputs) or (traits & SAMPLER and not SEEDS.isdisjoint(node.inputs))
-            return bool(has_settings and not traits & NO_SAMPLER)
-    return False
+def _is_sampler(node: Node, wires: dict[str, list[Wire]], key: str) -> bool:
+    """By input signature: there is something to sample with, and conditioning comes in by wire."""
+    traits = traits_of(node.kind)
+    has_settings = not SAMPLING.isdisjoint(node.inputs) or (traits & SAMPLER and not SEEDS.isdisjoint(node.inputs))
+    if not has_settings or traits & NO_SAMPLER:
+        return False
+    return any(wire.role & (POSITIVE | CONDITIONING | BUNDLE) for wire in wires[key])
