@@ -117,6 +117,23 @@ def give_prompts(database: Database, rows: list[tuple[int, str, str, int]], give
             count_change(connection)
 
 
+def mark_broken(database: Database, rows: list[tuple[str, str]]) -> None:
+    """Leave out the images with these keys, each for the reason that its sentence gives. When their files change or are read
+    anew, they are tried again."""
+    with database.write() as connection:
+        for key, sentence in rows:
+            record = json.dumps({"reason": "damaged", "error": sentence})
+            connection.execute(
+                "UPDATE records SET record = ?, given = '' WHERE id IN (SELECT id FROM images WHERE key = ?)", (record, key)
+            )
+            connection.execute(
+                "UPDATE images SET reason = 'damaged', prompt = NULL, width = 0, height = 0, has_own = 0, prepared = 1 "
+                "WHERE key = ?",
+                (key,),
+            )
+        count_change(connection)
+
+
 def _find_moved(connection: sqlite3.Connection, rows: list[ImageRow], keys: str, gone: dict[str, list[int]]) -> dict[str, int]:
     """Path -> the id its file had where it was before. Forgets the old places that lie outside the folder."""
     elsewhere: dict[str, list[tuple[str, int]]] = {}

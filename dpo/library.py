@@ -30,7 +30,16 @@ from dpo.catalogue import (
     range_of,
 )  # fmt: skip
 from dpo.groups import Group, IndexedImage, View, identify
-from dpo.index import INDEX_MIGRATIONS, count_change, give_again, give_prompts, mark_shared, remove_files, save_batches
+from dpo.index import (
+    INDEX_MIGRATIONS,
+    count_change,
+    give_again,
+    give_prompts,
+    mark_broken,
+    mark_shared,
+    remove_files,
+    save_batches,
+)
 from dpo.metadata import content_key
 from dpo.rows import Batch, to_image
 from dpo.scan import FEW, IMAGE_ENDINGS, LibraryError, Scan, ScanReport, list_folder, read_all
@@ -189,6 +198,10 @@ class Library:
             )
             if mark_shared(connection, [key for key, _, _ in rows]):  # nothing else changes what anybody sees
                 count_change(connection)
+
+    def note_broken(self, rows: list[tuple[str, str]]) -> None:
+        """(key, sentence) of images that turned out to have no readable pixels: they leave their groups, with that reason."""
+        mark_broken(self._database, rows)
 
     def unprepared(self, folder: str | Path, count: int) -> list[tuple[str, str]]:
         """(key, path) of up to `count` images in groups whose pixels nobody has noted yet, by path."""

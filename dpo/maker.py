@@ -25,6 +25,7 @@ MOST_DRAWERS = 4
 SHARE = 0.8  # of the cache, for what one folder may be given in advance
 NOTE_SECONDS, NOTE_IMAGES = 2.0, 256  # what is found out is told to the library in heaps: each makes it group anew
 ATTEMPTS = 2  # a process may be killed for what it has nothing to do with
+ENDED = "Decoding this image ended the program that did it. Skip the file, or save the image again."
 WAIT_SECONDS = 5
 ALL = 10_000_000
 
@@ -74,6 +75,7 @@ class _Work:
         self._room = SHARE * previews.limit_bytes
         self._tried: set[str] = set()  # keys: what cannot be prepared now is not tried again and again
         self._notes: list[tuple[str, str, str]] = []
+        self._broken: list[tuple[str, str]] = []
         self._told = time.monotonic()
         self._lock = threading.Lock()
         self._stopped = threading.Event()
@@ -154,19 +156,19 @@ class _Work:
             return None if self._stopped.is_set() else next(rows, None)
 
     def _take_in(self, key: str, drawn: Drawn | PixelError | None) -> None:
-        """Keep what was drawn. An image that is broken, or that ended every process at it, is noted as like no other, so that it
-        is not met again; one whose file is not there now may come back."""
-        digest, difference = key, key[:16]  # of the file instead of its pixels
+        """Keep what was drawn. An image that is broken, or that ended every process at it, is noted with the reason, so that it
+        leaves its group; one whose file is not there now may come back."""
         if isinstance(drawn, Drawn):
-            digest, difference = drawn.digest, drawn.difference
             for kind, data in drawn.images.items():
                 self._previews.keep(key, kind, data)
         with self._lock:
             self.done += 1
             self._tried.add(key)
-            self._room -= sum(len(data) for data in drawn.images.values()) if isinstance(drawn, Drawn) else 0
-            if not isinstance(drawn, AbsentError):
-                self._notes.append((key, digest, difference))
+            if isinstance(drawn, Drawn):
+                self._room -= sum(len(data) for data in drawn.images.values())
+                self._notes.append((key, drawn.digest, drawn.difference))
+            elif not isinstance(drawn, AbsentError):
+                self._broken.append((key, str(drawn or ENDED)))
             is_due = len(self._notes) >= NOTE_IMAGES or time.monotonic() - self._told > NOTE_SECONDS
         if is_due:
             self._tell()
@@ -174,9 +176,12 @@ class _Work:
     def _tell(self) -> None:
         with self._lock:
             notes, self._notes = self._notes, []
+            broken, self._broken = self._broken, []
             self._told = time.monotonic()
         if notes:
             self._library.note_pixels(notes)
+        if broken:
+            self._library.note_broken(broken)
 
     def _start_drawer(self) -> Drawer:
         """Raises DrawerError, also if there is to be no more drawing."""

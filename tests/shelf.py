@@ -19,6 +19,7 @@ class Shelf:
     def __init__(self, *paths: Path):
         self.paths = {content_key(path): str(path) for path in paths}
         self.notes: dict[str, tuple[str, str]] = {}
+        self.broken: dict[str, str] = {}
         self.changes = 0
 
     def image(self, key):
@@ -28,11 +29,16 @@ class Shelf:
         return self.changes
 
     def unprepared(self, folder, count):
-        rows = [(key, path) for key, path in self.paths.items() if path.startswith(folder) and key not in self.notes]
+        rows = [
+            (key, path) for key, path in self.paths.items() if path.startswith(folder) and key not in self.notes | self.broken
+        ]
         return rows[:count]
 
     def note_pixels(self, rows):
         self.notes |= {key: (digest, difference) for key, digest, difference in rows}
+
+    def note_broken(self, rows):
+        self.broken |= dict(rows)
 
     def key(self, path) -> str:
         return next(key for key, known in self.paths.items() if known == str(path))

@@ -90,7 +90,7 @@ def test_broken_images_are_noted_once_and_absent_ones_are_left_for_another_time(
     previews.prepare(tmp_path / "in")
     wait_for(previews)
     broken = shelf.key(paths[1])
-    assert shelf.notes[broken] == (broken, broken[:16]), "like no other image, exactly or nearly"
+    assert list(shelf.broken) == [broken] and "01.png" in shelf.broken[broken]
     assert shelf.key(paths[2]) not in shelf.notes
     assert all(len(shelf.notes[shelf.key(paths[number])][0]) == 32 for number in (0, 3))
 
@@ -197,7 +197,8 @@ def test_an_image_that_ends_every_process_is_noted_as_broken_and_the_others_are_
     previews = make(shelf)
     previews.prepare(tmp_path / "in")
     wait_for(previews)
-    assert [len(shelf.notes[shelf.key(path)][0]) == 32 for path in paths] == [True, False, True, True]
+    assert list(shelf.broken) == [shelf.key(paths[1])]
+    assert sorted(shelf.notes) == sorted(shelf.key(paths[number]) for number in (0, 2, 3))
 
 
 def test_processes_that_do_not_come_up_end_the_preparing_and_blame_no_image(make, tmp_path, monkeypatch, capsys):
@@ -317,10 +318,12 @@ def test_in_a_real_library_copies_are_folded_and_nothing_is_left_unprepared(tmp_
         wait_for(project.previews)
         assert project.library.unprepared(folder, 10) == []
         (group,) = project.library.groups(folder)
-        images = {Path(image.path).name: image.key for image in group.images}
-        assert sorted(images) == ["a.png", "b.png", "d.png"]
+        assert sorted(Path(image.path).name for image in group.images) == ["a.png", "b.png"]
+        (broken,) = project.library.left_out(folder, "damaged", 0, 10)
+        assert Path(broken.path).name == "d.png" and "damaged" in broken.sentence
         with pytest.raises(PixelError, match="damaged"):
-            project.previews.get(images["d.png"], "preview")
-        assert images["d.png"] not in project.library.near(list(images.values()))
+            project.previews.get(broken.key, "preview")
+        project.library.scan(folder)
+        assert project.library.left_out(folder, "damaged", 0, 10) == [broken], "a scan of the unchanged folder forgets nothing"
     finally:
         project.previews.stop()
