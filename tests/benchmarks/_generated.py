@@ -1,8 +1,10 @@
 """Folders of generated images for benchmarks: the containers, texts and sizes that programs write, with known prompts.
 
 Pixels are made once per format and size and written under every file's own texts, so that two thousand files of a megabyte
-take seconds. The mix follows what is shared most: A1111's family, then ComfyUI, then the rest. No text is copied from a
-real image; the formats are.
+take seconds. The mix is that of a census of 293 real files from public repositories: of a hundred, 43 by ComfyUI, 18 by A1111
+and its forks, 9 by SD.Next, 8 by InvokeAI, 5 by SwarmUI, 3 each by NovelAI and Civitai, 6 by Fooocus and others, 5 with no
+metadata; 7 are WebP, 20 JPEG. Graphs have the lengths of real ones (`_graphs.py`). No text is copied from a real image; the
+formats are.
 """
 
 from __future__ import annotations
@@ -69,8 +71,8 @@ class Draft(NamedTuple):
 def write_folder(folder: Path, files: int, prompts: int, full_size: bool = True) -> list[Written]:
     """Write `files` images of `prompts` different prompts, in folders of a thousand. The same arguments give the same files.
 
-    With `full_size` files have 0.1 to 1.5 MB of pixels and graphs of 20 to 200 KB; without, an eighth of the size in one colour
-    and the smallest graph, 1 to 10 KB in all. Images of one prompt have one size.
+    With `full_size` files have 0.1 to 1.5 MB of pixels and API graphs of 1.5 to 60 KB; without, an eighth of the size in one
+    colour and the smallest graph, 1 to 10 KB in all. Images of one prompt have one size.
     """
     rng = random.Random(files)
     texts = list(_prompts(prompts, rng))
@@ -119,6 +121,16 @@ def sdnext_png(draft: Draft) -> tuple[str, list[bytes]]:
     return _png(draft, parameters=_infotext(draft, "App: SD.Next, Version: 56a8aea, Operations: txt2img"))
 
 
+def sdnext_jpeg(draft: Draft) -> tuple[str, list[bytes]]:
+    return _jpeg(draft, user_comment(_infotext(draft, "App: SD.Next, Version: 56a8aea, Operations: txt2img")))
+
+
+def civitai_jpeg(draft: Draft) -> tuple[str, list[bytes]]:
+    resources = [{"type": "checkpoint", "modelVersionId": 1759168, "modelName": "Juggernaut XL", "modelVersionName": "Ragnarok"}]
+    last = f"Created Date: 2026-01-03T11:22:33.4455667Z, Civitai resources: {json.dumps(resources)}, Civitai metadata: {{}}"
+    return _jpeg(draft, user_comment(_infotext(draft, last), "utf-16-be", "<"))
+
+
 def a1111_jpeg(draft: Draft) -> tuple[str, list[bytes]]:
     return _jpeg(draft, user_comment(_infotext(draft, "Version: v1.10.1")))
 
@@ -150,16 +162,15 @@ def swarmui_webp(draft: Draft) -> tuple[str, list[bytes]]:
 
 
 def novelai_png(draft: Draft) -> tuple[str, list[bytes]]:
-    width, height = draft.pixels.size
-    comment = {
-        "prompt": draft.prompt, "steps": 28, "height": height, "width": width, "scale": 5.0, "uncond_scale": 0.0,
-        "cfg_rescale": 0.0, "seed": draft.seed, "n_samples": 1, "noise_schedule": "karras", "sampler": "k_euler_ancestral",
-        "sm": False, "sm_dyn": False, "uc": NEGATIVE, "request_type": "PromptGenerateRequest", "signed_hash": "aGFzaA==" * 10,
-    }  # fmt: skip
     return _png(
         draft, Title="NovelAI generated image", Description=draft.prompt, Software="NovelAI",
-        Source="NovelAI Diffusion V4.5 4BDE2A90", Generation_time="6.49", Comment=json.dumps(comment),
+        Source="NovelAI Diffusion V4.5 4BDE2A90", Generation_time="6.49", Comment=_novelai(draft),
     )  # fmt: skip
+
+
+def novelai_webp(draft: Draft) -> tuple[str, list[bytes]]:
+    texts = {"Comment": _novelai(draft), "Description": draft.prompt, "Software": "NovelAI"}
+    return _webp(draft, user_comment(json.dumps(texts), "ascii"))
 
 
 def invokeai_png(draft: Draft) -> tuple[str, list[bytes]]:
@@ -175,16 +186,11 @@ def invokeai_png(draft: Draft) -> tuple[str, list[bytes]]:
 
 
 def fooocus_png(draft: Draft) -> tuple[str, list[bytes]]:
-    texts = {
-        "adm_guidance": "(1.5, 0.8, 0.3)", "base_model": "juggernautXL_v8Rundiffusion", "base_model_hash": "aeb7e9e689",
-        "clip_skip": 2, "full_negative_prompt": [NEGATIVE] * 2, "full_prompt": [draft.prompt, f"{draft.prompt}, epic, cinematic"],
-        "guidance_scale": 4, "loras": [], "metadata_scheme": "fooocus", "negative_prompt": NEGATIVE, "performance": "Speed",
-        "prompt": draft.prompt, "prompt_expansion": f"{draft.prompt}, epic, cinematic", "refiner_model": "None",
-        "refiner_switch": 0.5, "resolution": str(draft.pixels.size), "sampler": "dpmpp_2m_sde_gpu", "scheduler": "karras",
-        "seed": str(draft.seed), "sharpness": 2, "steps": 30, "styles": "['Fooocus V2']", "vae": "Default (model)",
-        "version": "Fooocus v2.5.5",
-    }  # fmt: skip
-    return _png(draft, parameters=json.dumps(texts), fooocus_scheme="fooocus")
+    return _png(draft, parameters=_fooocus(draft), fooocus_scheme="fooocus")
+
+
+def fooocus_jpeg(draft: Draft) -> tuple[str, list[bytes]]:
+    return _jpeg(draft, user_comment(_fooocus(draft), "ascii"))
 
 
 def no_metadata_png(draft: Draft) -> tuple[str, list[bytes]]:
@@ -195,10 +201,12 @@ def no_metadata_jpeg(draft: Draft) -> tuple[str, list[bytes]]:
     return _jpeg(draft, exif({0x010F: b"NIKON CORPORATION\0", 0x0110: b"NIKON D7500\0", 0x0131: b"Ver.1.10\0"}))
 
 
+# Per cent. Where the census has several containers of a generator, in about its proportions.
 KINDS: dict[Callable[[Draft], tuple[str, list[bytes]]], int] = {
-    a1111_png: 14, forge_png: 10, sdnext_png: 4, a1111_jpeg: 8, forge_webp: 4, comfyui_png: 32, comfyui_webp: 3, swarmui_png: 4,
-    swarmui_jpeg: 3, swarmui_webp: 2, novelai_png: 4, invokeai_png: 4, fooocus_png: 2, no_metadata_png: 4, no_metadata_jpeg: 2,
-}  # fmt: skip  # per cent
+    a1111_png: 8, forge_png: 4, a1111_jpeg: 4, forge_webp: 2, sdnext_png: 5, sdnext_jpeg: 4, comfyui_png: 40, comfyui_webp: 3,
+    swarmui_png: 1, swarmui_jpeg: 3, swarmui_webp: 1, novelai_png: 2, novelai_webp: 1, invokeai_png: 8, civitai_jpeg: 3,
+    fooocus_png: 3, fooocus_jpeg: 3, no_metadata_png: 2, no_metadata_jpeg: 3,
+}  # fmt: skip
 
 
 # --- texts
@@ -225,8 +233,32 @@ def _graphs(draft: Draft) -> tuple[str, str]:
 
 
 def _graph_length(rng: random.Random) -> int:
-    """20,000 to 200,000 characters, as many graphs from 20,000 to 63,000 as above."""
-    return round(20_000 * 10 ** rng.random())
+    """Characters of an API graph and its canvas together: 1,500 to 60,000, as many from 1,500 to 9,500 as above, and about
+    four times that."""
+    return round(1_500 * 40 ** rng.random() * 5)
+
+
+def _novelai(draft: Draft) -> str:
+    width, height = draft.pixels.size
+    comment = {
+        "prompt": draft.prompt, "steps": 28, "height": height, "width": width, "scale": 5.0, "uncond_scale": 0.0,
+        "cfg_rescale": 0.0, "seed": draft.seed, "n_samples": 1, "noise_schedule": "karras", "sampler": "k_euler_ancestral",
+        "sm": False, "sm_dyn": False, "uc": NEGATIVE, "request_type": "PromptGenerateRequest", "signed_hash": "aGFzaA==" * 10,
+    }  # fmt: skip
+    return json.dumps(comment)
+
+
+def _fooocus(draft: Draft) -> str:
+    texts = {
+        "adm_guidance": "(1.5, 0.8, 0.3)", "base_model": "juggernautXL_v8Rundiffusion", "base_model_hash": "aeb7e9e689",
+        "clip_skip": 2, "full_negative_prompt": [NEGATIVE] * 2, "full_prompt": [draft.prompt, f"{draft.prompt}, epic, cinematic"],
+        "guidance_scale": 4, "loras": [], "metadata_scheme": "fooocus", "negative_prompt": NEGATIVE, "performance": "Speed",
+        "prompt": draft.prompt, "prompt_expansion": f"{draft.prompt}, epic, cinematic", "refiner_model": "None",
+        "refiner_switch": 0.5, "resolution": str(draft.pixels.size), "sampler": "dpmpp_2m_sde_gpu", "scheduler": "karras",
+        "seed": str(draft.seed), "sharpness": 2, "steps": 30, "styles": "['Fooocus V2']", "vae": "Default (model)",
+        "version": "Fooocus v2.5.5",
+    }  # fmt: skip
+    return json.dumps(texts)
 
 
 def _swarmui(draft: Draft) -> str:
