@@ -74,7 +74,6 @@ def make_catalogue(database: Database, view: View) -> Catalogue:
     """Raises LibraryError for a filter that says nothing we understand."""
     shapes = _count_shapes(database, view)
     copies = _count_copies(database, view)
-    texts = dict(database.tuples("SELECT exact, text FROM prompts"))
     times = Counter(map(itemgetter(_PROMPT), shapes))
     single, several = [], defaultdict(list)
     is_split = view.same_model or view.same_seed
@@ -90,7 +89,7 @@ def make_catalogue(database: Database, view: View) -> Catalogue:
             alone.append(path)
         else:
             name = group_key(prompt, ending_of(width, height))
-            lines.append((path, GroupLine(name, texts[exact], width / height, files, key, newest)))
+            lines.append((path, GroupLine(name, exact, width / height, files, key, newest)))
     arrivals = _find_arrivals(database, view, {subject[0] for subject, found in several.items() if len(found) > 1})
     for (prompt, *shared), found in several.items():
         found.sort(key=lambda shape: arrivals.get(_name(shape), 0))
@@ -101,13 +100,20 @@ def make_catalogue(database: Database, view: View) -> Catalogue:
                 alone.append(path)
             else:
                 name, newest = group_key(prompt, ending_of(width, height, *shared)), max(map(itemgetter(_NEWEST), cluster))
-                lines.append((path, GroupLine(name, texts[exact], width / height, size, key, newest)))
+                lines.append((path, GroupLine(name, exact, width / height, size, key, newest)))
     lines.sort(key=itemgetter(0))
     alone.sort()
     reasons, example = _count_left_out(database, view)
     images = sum(map(itemgetter(_FILES), shapes)) + sum(reasons.values())
     reasons |= {reason: number for reason, number in (("alone", len(alone)), ("copy", sum(copies.values()))) if number}
     return Catalogue([line for _, line in lines], images, len(times), reasons, example, alone)
+
+
+def find_prompts(database: Database, numbers: Iterable[int]) -> dict[int, str]:
+    """The texts behind the numbers that lines have."""
+    return dict(
+        database.tuples("SELECT exact, text FROM prompts WHERE exact IN (SELECT value FROM json_each(?))", (_json_list(numbers),))
+    )
 
 
 def find_group(database: Database, view: View, key: str) -> Group | None:
@@ -333,5 +339,5 @@ def _day(name: str, text: str) -> datetime:
         raise LibraryError(f"{name}={text!r} is no day. Write it as year-month-day, like 2026-11-20.") from None
 
 
-def _json_list(values: Iterable[str]) -> str:
+def _json_list(values: Iterable) -> str:
     return json.dumps(list(values))

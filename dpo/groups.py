@@ -68,11 +68,12 @@ class Group:
 
 
 class GroupLine(NamedTuple):
-    """A group as a list shows it. `size` counts different images; `first` is the key of its first image, `newest` the unix
-    time of its youngest file."""
+    """A group as a list shows it. `prompt` is the number of its text (`PromptForms.exact`, see `Library.prompts`), as a page
+    shows few of many. `size` counts different images; `first` is the key of its first image, `newest` the unix time of its
+    youngest file."""
 
     key: str
-    prompt: str
+    prompt: int
     aspect: float
     size: int
     first: str

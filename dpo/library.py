@@ -25,11 +25,12 @@ from dpo.catalogue import (
     count_facets,
     find_group,
     find_members,
+    find_prompts,
     list_left_out,
     make_catalogue,
     range_of,
 )  # fmt: skip
-from dpo.groups import Group, IndexedImage, View, identify
+from dpo.groups import Group, GroupLine, IndexedImage, View, identify
 from dpo.index import (
     INDEX_MIGRATIONS,
     count_change,
@@ -150,6 +151,10 @@ class Library:
         """The groups of a view and what is left out of them. Raises LibraryError for a filter we do not understand."""
         view = _absolute_view(view)
         return self._kept(("catalogue", view), lambda: make_catalogue(self._database, view))
+
+    def prompts(self, lines: Iterable[GroupLine]) -> dict[int, str]:
+        """The texts of these lines' prompts, by their numbers."""
+        return find_prompts(self._database, {line.prompt for line in lines})
 
     def group(self, view: View, key: str) -> Group | None:
         """A group of two images or more of the view, with what is known of its images."""

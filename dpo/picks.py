@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dpo.groups import MODES, Group, IndexedImage, Screen, View, normalise_prompt, prompt_forms, split_into_screens, without_loras
+from dpo.groups import MODES, IndexedImage, View, normalise_prompt, prompt_forms, without_loras
 from dpo.pairs import Pair
 from dpo.progress import Change, NextScreens, Progress
 from dpo.standins import StandIns
@@ -143,29 +143,6 @@ class PickStore:
     def pairs(self) -> list[Pair]:
         """The pairs to train on: of live picks that prefer one image, with both files there."""
         return [picked.pair for picked in self.picked_pairs() if not picked.missing]
-
-    def open_screens(self, groups: Iterable[Group], mode: str) -> tuple[list[Screen], int]:
-        """The screens still to be shown in this mode, in order, and how many there are in all.
-
-        A grid is answered when at most one of its images is new, a duel when both were seen; so images added to a group
-        later bring it back. A skipped group is answered in both modes.
-        """
-        seen: set[str] = set()
-        skipped: set[str] = set()
-        for pick in self.live():
-            if pick.op == "skip":
-                skipped.add(pick.group)
-            elif pick.op == mode:
-                seen.update(f"{pick.group} {key}" for key in pick.keys)
-        still_open, total = [], 0
-        for group in groups:
-            screens = split_into_screens(group, mode)
-            total += len(screens)
-            if group.key not in skipped:
-                unseen = {image.key for image in group.images if f"{group.key} {image.key}" not in seen}
-                needed = 1 if mode == "duel" else 2
-                still_open += [screen for screen in screens if sum(image.key in unseen for image in screen.images) >= needed]
-        return still_open, total
 
     def next_screens(self, library: Library, view: View, mode: str, want: int, have: set[str], first: str = "") -> NextScreens:
         """Up to `want` further screens of a view, in the order of its groups' first paths; those of group `first` before all

@@ -116,26 +116,18 @@ def answer_page(studio: Studio, view: View, payload: dict) -> dict:
     want, recent = limit(payload.get("want"), MOST_SCREENS), limit(payload.get("recent"), MOST_RECENT)
     before = payload.get("before") if isinstance(payload.get("before"), int) else None
     group = payload.get("first") if isinstance(payload.get("first"), str) else ""
-    first = _first_screens(studio, view, mode, group, have)[:want]
-    further = project.picks.next_screens(project.library, view, mode, want - len(first), have | {screen.key for screen in first})
+    further = project.picks.next_screens(project.library, view, mode, want, have, first=group)
     return {
         "stored": len(operations),
         "refused": list(applied.refused) if applied else [],
-        "screens": [_describe_screen(studio, screen) for screen in (*first, *further.screens)],
-        "first": group if first else "",
+        "screens": [_describe_screen(studio, screen) for screen in further.screens],
+        "first": group if any(screen.group.key == group for screen in further.screens) else "",
         "is_complete": further.is_complete,
         "done": further.done,
         "total": further.total,
         "preparing": _preparing(studio, view),
         "recent": [_describe_pick(studio, pick) for pick in project.picks.recent(before, recent)],
     }
-
-
-def _first_screens(studio: Studio, view: View, mode: str, group: str, have: set[str]) -> list[Screen]:
-    """What is left to pick of the group that a person asked for."""
-    found = studio.project.library.group(view, group) if group else None
-    screens = studio.project.picks.open_screens([found], mode)[0] if found else []
-    return [screen for screen in screens if screen.key not in have]
 
 
 def _preparing(studio: Studio, view: View) -> str:

@@ -9,7 +9,7 @@ from datetime import datetime
 from pathlib import Path
 
 from dpo import StudioError
-from dpo.groups import GroupLine, IndexedImage, View, normalise_prompt
+from dpo.groups import GroupLine, IndexedImage, View, identify, normalise_prompt
 from dpo.library import StandIns
 from dpo.metadata import read_texts
 from ui.images import image_url
@@ -49,9 +49,11 @@ def answer_lines(studio: Studio, view: View, payload: dict) -> dict:
         lines = sorted(catalogue.lines, key=lambda line: _rank(left.get(line.key)))
     else:
         lines = catalogue.sorted(sort if sort in ("size", "newest") else "path")
+    shown = lines[start : start + size]
+    prompts = studio.project.library.prompts(shown)
     return {
         "total": len(lines),
-        "lines": [_describe_line(studio, line, left.get(line.key)) for line in lines[start : start + size]],
+        "lines": [_describe_line(studio, line, prompts[line.prompt], left.get(line.key)) for line in shown],
     }
 
 
@@ -113,7 +115,8 @@ def answer_give_prompt(studio: Studio, view: View, payload: dict) -> dict:
     normal = normalise_prompt(prompt)
     if not normal:
         return {"said": "Taken back."}
-    sizes = [line.size for line in library.catalogue(View(folder=view.folder)).lines if line.prompt == normal]
+    number = identify(normal)
+    sizes = [line.size for line in library.catalogue(View(folder=view.folder)).lines if line.prompt == number]
     return {"said": f"Saved: one of {max(sizes)} now." if sizes else "Saved. No other image here has this prompt yet."}
 
 
@@ -149,9 +152,9 @@ def _rank(left: int | None) -> int:
     return 0 if left is None else 1 if left else 2
 
 
-def _describe_line(studio: Studio, line: GroupLine, left: int | None) -> dict:
+def _describe_line(studio: Studio, line: GroupLine, prompt: str, left: int | None) -> dict:
     return {
-        "key": line.key, "prompt": line.prompt, "size": line.size, "thumb": image_url(studio, line.first, "thumb"),
+        "key": line.key, "prompt": prompt, "size": line.size, "thumb": image_url(studio, line.first, "thumb"),
         "picked": "" if left is None else f"{left} to go" if left else "picked", "newest": _day(line.newest),
     }  # fmt: skip
 
