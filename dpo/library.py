@@ -43,7 +43,7 @@ from dpo.index import (
 )
 from dpo.metadata import content_key
 from dpo.rows import Batch, to_image
-from dpo.scan import FEW, IMAGE_ENDINGS, LibraryError, Scan, ScanReport, list_folder, read_all
+from dpo.scan import FEW, IMAGE_ENDINGS, LibraryError, Scan, ScanReport, is_known, list_folder, read_all, to_search
 from dpo.standins import Giver, StandIns
 
 if TYPE_CHECKING:
@@ -108,11 +108,14 @@ class Library:
         read is kept. Files that vanish or change meanwhile are taken as they were met.
         """
         folder, stop = resolve_folder(folder), stop or threading.Event()
-        known = dict(self._database.tuples(f"SELECT path, fingerprint FROM images WHERE {IN_FOLDER}", range_of(folder)))
+        rows = self._database.tuples(f"SELECT path, fingerprint, has_own FROM images WHERE {IN_FOLDER}", range_of(folder))
+        known = {path: (fingerprint, bool(has_own)) for path, fingerprint, has_own in rows}
+        stealth = self.stand_ins(folder).pixels
         changed, total = [], 0
         for found in list_folder(folder):
             total += 1
-            if known.pop(found.path, None) != found.fingerprint:
+            found = to_search(found) if stealth else found
+            if not is_known(found, *known.pop(found.path, ("", False))):
                 changed.append(found)
         gone = remove_files(self._database, known)
         if not total:

@@ -231,12 +231,15 @@ class GivenPrompts:
     def choices(self) -> dict[str, StandIns]:
         """Absolute folder -> what was chosen for it."""
         rows = self._database.read("SELECT * FROM stand_ins")
-        return {row["folder"]: StandIns(bool(row["sidecar"]), bool(row["folder_name"]), row["csv"]) for row in rows}
+        return {
+            row["folder"]: StandIns(bool(row["sidecar"]), bool(row["folder_name"]), row["csv"], bool(row["pixels"]))
+            for row in rows
+        }
 
     def choose(self, folder: str, choice: StandIns) -> None:
         with self._database.write() as connection:
-            values = folder, choice.sidecar, choice.folder_name, choice.table
-            connection.execute("INSERT OR REPLACE INTO stand_ins VALUES (?, ?, ?, ?)", values)
+            values = folder, choice.sidecar, choice.folder_name, choice.table, choice.pixels
+            connection.execute("INSERT OR REPLACE INTO stand_ins VALUES (?, ?, ?, ?, ?)", values)
 
     def typed(self) -> dict[str, str]:
         """Content key -> prompt."""
@@ -341,7 +344,8 @@ def _create_given_prompts(connection: sqlite3.Connection) -> None:
             folder TEXT PRIMARY KEY,
             sidecar INTEGER NOT NULL,
             folder_name INTEGER NOT NULL,
-            csv TEXT NOT NULL             -- path of a table, "" for none
+            csv TEXT NOT NULL,            -- path of a table, "" for none
+            pixels INTEGER NOT NULL
         )""")
     connection.execute("CREATE TABLE typed_prompts (key TEXT PRIMARY KEY, prompt TEXT NOT NULL)")
 

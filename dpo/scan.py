@@ -31,6 +31,7 @@ IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".jfif", ".webp", ".avif", ".heic", ".
 # Raise it when dpo.metadata reads files differently: then every file is read again at its next scan.
 READER_VERSION = 3
 BATCH = 64  # files a process reads at a time
+SEARCHED = ":pixels"  # ends the fingerprint of a file whose pixels were searched, too
 FEW = 200  # changed files; up to that many are read before further processes would have started
 _READER = f"{READER_VERSION}.{identify(' '.join(entry.name for entry in fields(ImageRecord))) & 0xFFFF:x}"
 
@@ -80,13 +81,15 @@ class Scan:
 class Found(NamedTuple):
     """An image file, or something that stands where one could be and cannot be read: then `problem` says why.
 
-    `fingerprint` changes when the file does, or when files are read differently; `made` is the file's unix time.
+    `fingerprint` changes when the file does, or when files are read differently; `made` is the file's unix time. With
+    `stealth` it is searched for a prompt hidden in its pixels, if it says none otherwise.
     """
 
     path: str
     fingerprint: str
     made: float
     problem: str
+    stealth: bool = False
 
 
 def list_folder(folder: str) -> Iterator[Found]:
@@ -153,11 +156,22 @@ def _odd(path: str, problem: str) -> Found:
     return Found(path, problem, 0.0, problem)
 
 
-def read_found(found: Found, stealth: bool = False) -> tuple[str, ImageRecord]:
+def to_search(found: Found) -> Found:
+    """The file, to be searched for a prompt in its pixels; once it was, the index knows it by this fingerprint."""
+    return found if found.problem else found._replace(fingerprint=found.fingerprint + SEARCHED, stealth=True)
+
+
+def is_known(found: Found, fingerprint: str, has_own: bool) -> bool:
+    """Whether a file that the index has by this fingerprint need not be read again; `has_own`: it says its prompt itself."""
+    plain = found.fingerprint.removesuffix(SEARCHED)
+    return fingerprint == plain + SEARCHED or (fingerprint == plain and (has_own or not found.stealth))
+
+
+def read_found(found: Found) -> tuple[str, ImageRecord]:
     """As `read_file`; of what cannot be opened, a record that says why."""
     if found.problem:
         return "", ImageRecord(path=found.path, reason="unreadable", error=found.problem)
-    return read_file(found.path, stealth)
+    return read_file(found.path, found.stealth)
 
 
 def _read_batch(found: Iterable[Found]) -> Batch:

@@ -50,11 +50,13 @@ class StandInError(StudioError):
 
 @dataclass(frozen=True)
 class StandIns:
-    """What may stand in for missing prompts in a folder. `table`: the path of a CSV file, "" for none."""
+    """What may stand in for missing prompts in a folder. `table`: the path of a CSV file, "" for none. `pixels`: texts hidden in
+    the pixels of the image itself; the next scan looks for them, which takes a hundred times as long as reading."""
 
     sidecar: bool = False
     folder_name: bool = False
     table: str = ""
+    pixels: bool = False
 
 
 class Giver:

@@ -10,9 +10,10 @@ import pytest
 
 import dpo.scan
 from dpo.groups import View
-from dpo.library import LibraryError, content_key
-from dpo.metadata import ImageRecord
+from dpo.library import LibraryError, StandIns, content_key
+from dpo.metadata import ImageRecord, stealth
 from dpo.project import open_project
+from tests.metadata.test_stealth import hide
 from tests.pictures import paint_folder, plain, write_prompted
 
 opened: list[str] | None = None  # what the audit hook below collects while a test asks for it
@@ -368,3 +369,20 @@ def test_content_keys_tell_files_apart_that_differ_at_either_end(tmp_path):
         (tmp_path / name).write_bytes(content)
     assert len({content_key(tmp_path / name) for name in files}) == len(files)
     assert content_key(tmp_path / "a") == content_key(tmp_path / "a")
+
+
+def test_pixels_are_searched_where_asked_for_once_and_only_of_files_that_say_nothing_else(project, folder, monkeypatch):
+    hide("hidden words\nSteps: 20, Sampler: Euler, Seed: 1", "stealth_pnginfo").save(folder / "silent.png")
+    project.library.scan(folder)
+    asked, search = [], stealth.read_stealth
+    monkeypatch.setattr(stealth, "read_stealth", lambda path: asked.append(path) or search(path))
+    assert project.library.catalogue(View(str(folder))).reasons == {"no_metadata": 1} and asked == [], "nobody asked for it"
+    project.library.set_stand_ins(folder, StandIns(pixels=True))
+    assert project.library.scan(folder).read == 1
+    assert asked == [str(folder / "silent.png")]
+    silent = next(image for image in project.library.images(folder) if image.path.endswith("silent.png"))
+    assert (silent.record.prompt, silent.record.where) == ("hidden words", "stealth pixels")
+    assert project.library.scan(folder).read == 0
+    assert open_project(project.path).library.stand_ins(folder) == StandIns(pixels=True)
+    project.library.set_stand_ins(folder, StandIns())
+    assert project.library.scan(folder).read == 0, "what was found stays"

@@ -60,6 +60,7 @@ TEMPLATE = f"""
     <span>Take a missing prompt from:</span>
     <label><input type="checkbox" data-stand-in="sidecar"> a .txt or .json beside the image</label>
     <label><input type="checkbox" data-stand-in="folder_name"> the folder's name</label>
+    <label><input type="checkbox" data-stand-in="pixels"> text hidden in the pixels (slow)</label>
     <label><input type="checkbox" data-stand-in="table"> a table (CSV: file, prompt)</label>
     <input type="text" class="table-path" placeholder="prompts.csv in the folder" aria-label="The table's file"
       spellcheck="false">

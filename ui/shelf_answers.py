@@ -121,7 +121,8 @@ def answer_give_prompt(studio: Studio, view: View, payload: dict) -> dict:
 
 
 def answer_stand_ins(studio: Studio, view: View, payload: dict) -> dict:
-    """Choose where a missing prompt comes from. `chosen`: sidecar, folder_name, table (a path), upload (one just sent)."""
+    """Choose where a missing prompt comes from. `chosen`: sidecar, folder_name, pixels, table (a path), upload (one just sent).
+    Looking into pixels takes a scan, which begins at once."""
     chosen = payload.get("chosen")
     chosen = chosen if isinstance(chosen, dict) else {}
     table = str(chosen.get("table") or "").strip()
@@ -130,8 +131,12 @@ def answer_stand_ins(studio: Studio, view: View, payload: dict) -> dict:
     elif table:
         table = str(Path(view.folder) / Path(table).expanduser())
         studio.check_place(table, is_model=False)
-    stand_ins = StandIns(sidecar=chosen.get("sidecar") is True, folder_name=chosen.get("folder_name") is True, table=table)
-    studio.project.library.set_stand_ins(view.folder, stand_ins)
+    library = studio.project.library
+    switches = {name: chosen.get(name) is True for name in ("sidecar", "folder_name", "pixels")}
+    is_new = switches["pixels"] and not library.stand_ins(view.folder).pixels
+    library.set_stand_ins(view.folder, StandIns(**switches, table=table))
+    if is_new:
+        library.start_scan(view.folder)
     return {}
 
 

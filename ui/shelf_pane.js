@@ -241,10 +241,11 @@ function paintStandIns() {
   const chosen = facts && facts.stand_ins;
   const isOpen = pane.kind === "reason" && facts && facts.silent.includes(pane.code);
   const isUseful = facts && facts.images && (facts.silent.length > 0 && (isOpen || !facts.groups));
-  holder.hidden = !(chosen && (chosen.sidecar || chosen.folder_name || chosen.table || isUseful));
+  holder.hidden = !(chosen && (chosen.sidecar || chosen.folder_name || chosen.pixels || chosen.table || isUseful));
   if (!chosen) return;
   find("[data-stand-in=sidecar]").checked = chosen.sidecar;
   find("[data-stand-in=folder_name]").checked = chosen.folder_name;
+  find("[data-stand-in=pixels]").checked = chosen.pixels;
   find("[data-stand-in=table]").checked = Boolean(chosen.table);
   const path = find(".table-path");
   if (document.activeElement !== path) path.value = chosen.table || path.value;
