@@ -11,8 +11,7 @@ import re
 from collections import defaultdict
 from dataclasses import dataclass, field
 
-from dpo.metadata.comfygraph import MAX_INPUTS, straighten
-from dpo.metadata.comfyrun import Node
+from dpo.metadata.comfygraph import MAX_INPUTS, Node, straighten
 from dpo.metadata.comfywidgets import name_widgets
 
 MUTED, BYPASSED = 2, 4

@@ -10,9 +10,7 @@ import re
 from collections.abc import Iterator, Sequence
 
 from dpo.metadata.comfycanvas import load_canvas
-from dpo.metadata.comfygraph import load_run
-from dpo.metadata.comfynames import REROUTE, SWITCH, traits_of
-from dpo.metadata.comfyrun import Graph, split_run
+from dpo.metadata.comfygraph import Graph, load_run
 from dpo.metadata.containers import TextField
 from dpo.metadata.records import parse_json
 
@@ -28,11 +26,6 @@ def load_graphs(fields: Sequence[TextField]) -> Iterator[tuple[Graph, str]]:
     """
     canvases = []
     for field in sorted(fields, key=lambda field: _is_canvas_name(field)):
-        label = LABEL.match(field.text)
-        run = split_run(field.text[label.end() if label else 0 :].rstrip("\0"))
-        if run and not any(traits_of(kind) & (REROUTE | SWITCH) for kind in set(run.kinds.values())):
-            yield run, field.where
-            continue
         for data in _graphs_in(field):
             if isinstance(data.get("nodes"), list):
                 canvases.append((data, field.where))

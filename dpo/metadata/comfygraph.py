@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
+from typing import NamedTuple
 
 from dpo.metadata.comfynames import REROUTE, SWITCH, traits_of
-from dpo.metadata.comfyrun import Graph, Node
 
 MAX_INPUTS = 20_000  # of all nodes; a graph of 500 nodes has about 5,000
 MAX_HOPS = 100  # from a wire over reroutes and switches to what feeds it
@@ -14,10 +14,23 @@ SELECTORS = ("select", "Input", "input", "index", "switch", "boolean", "boolean_
 BRANCHES = {True: ("on_true", "tt_value", "true_value", "if_true"), False: ("on_false", "ff_value", "false_value", "if_false")}
 
 
+class Node(NamedTuple):
+    """A node: its class, and its inputs by name. An input is a plain value, or [id, slot] of the node it is wired to."""
+
+    kind: str
+    inputs: dict
+
+
+Graph = dict[str, Node]
+
+
 def source_of(value: object) -> tuple[str, int] | None:
     """(node id, output slot) if an input is a wire, else None."""
-    if isinstance(value, list) and len(value) == 2 and isinstance(value[0], str | int) and isinstance(value[1], int):
-        return str(value[0]), value[1]
+    if isinstance(value, list) and len(value) == 2 and isinstance(value[1], int):
+        if isinstance(value[0], str):
+            return value[0], value[1]
+        if isinstance(value[0], int):
+            return str(value[0]), value[1]
     return None
 
 
@@ -37,21 +50,29 @@ def plain(graph: Graph, value: object, *names: str) -> object:
 
 def load_run(data: dict) -> dict[str, Node]:
     """{} where there is no graph or far too much of one."""
-    graph, size = {}, 0
-    for key, node in data.items():
-        if isinstance(node, dict) and isinstance(kind := node.get("class_type"), str):
-            inputs = node.get("inputs")
-            if isinstance(inputs, dict):
-                graph[str(key)] = Node(kind, inputs)
-                size += len(inputs)
-    return straighten(graph) if size <= MAX_INPUTS else {}
+    graph = {
+        key: Node(kind, inputs)
+        for key, node in data.items()
+        if isinstance(node, dict)
+        and isinstance(kind := node.get("class_type"), str)
+        and isinstance(inputs := node.get("inputs"), dict)
+    }
+    return straighten(graph) if sum([len(node.inputs) for node in graph.values()]) <= MAX_INPUTS else {}
+
+
+def kinds_with(graph: Graph, traits: int) -> set[str]:
+    """The classes in the graph that have one of the traits."""
+    return {kind for kind in {node.kind for node in graph.values()} if traits_of(kind) & traits}
 
 
 def straighten(graph: dict[str, Node]) -> dict[str, Node]:
     """The graph without its reroutes and decided switches: every wire begins at the node that makes what it carries."""
+    passing = kinds_with(graph, REROUTE | SWITCH)
+    if not passing:  # as in most
+        return graph
     through = {}
     for key, node in graph.items():
-        if traits_of(node.kind) & (REROUTE | SWITCH) and (name := _passed_on(graph, node)):
+        if node.kind in passing and (name := _passed_on(graph, node)):
             through[key] = node.inputs[name]
     if not through:
         return graph

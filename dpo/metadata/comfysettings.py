@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import re
 
-from dpo.metadata.comfygraph import plain
+from dpo.metadata.comfygraph import Node, plain
 from dpo.metadata.comfynames import NO_GUIDANCE, NO_LATENT, NO_NUMBER, NO_SETTING
-from dpo.metadata.comfyrun import Node
 from dpo.metadata.comfywalk import Walk
 from dpo.metadata.records import Lora, to_float, to_int
 
@@ -29,16 +28,15 @@ MAX_LORAS = 50
 
 def settings_of(walk: Walk, sampler: str, texts: tuple[str, ...]) -> dict:
     """The fields of a `Generation` that tell how the sampler drew. `texts` may hold <lora:..> tags."""
-    nodes = [walk.graph[key] for key in walk.upstream([sampler], NO_NUMBER)]
     behind = [walk.graph[key] for key in walk.upstream([sampler], NO_SETTING)]
-    guidance = to_float(_value(walk, nodes, "cfg", "cfg_scale", "true_gs"))
+    guidance = to_float(_value(walk, sampler, "cfg", "cfg_scale", "true_gs"))
     if guidance is None or guidance == 1:
         distilled = to_float(_guidance(walk, sampler))
         guidance = guidance if distilled is None else distilled
     return {
-        "seed": to_int(_value(walk, nodes, "seed", "noise_seed", "seed_value")),
-        "steps": to_int(_value(walk, nodes, "steps", "steps_total")),
-        "sampler": _name(_value(walk, nodes, "sampler_name", "sampler")),
+        "seed": to_int(_value(walk, sampler, "seed", "noise_seed", "seed_value")),
+        "steps": to_int(_value(walk, sampler, "steps", "steps_total")),
+        "sampler": _name(_value(walk, sampler, "sampler_name", "sampler")),
         "guidance": guidance,
         "model": _model(walk, behind),
         "loras": _loras(walk, behind, texts),
@@ -46,12 +44,13 @@ def settings_of(walk: Walk, sampler: str, texts: tuple[str, ...]) -> dict:
     }
 
 
-def _value(walk: Walk, nodes: list[Node], *names: str) -> object:
-    """The value of the first of these inputs; the nodes are a sampler and what is behind it, the nearest first."""
-    for node in nodes:
+def _value(walk: Walk, sampler: str, *names: str) -> object:
+    """The value of the first of these inputs, of the sampler or else of what is behind it, the nearest first."""
+    for key in walk.upstream([sampler], NO_NUMBER):
+        inputs = walk.graph[key].inputs
         for name in names:
-            if name in node.inputs:
-                value = plain(walk.graph, node.inputs[name], *names)
+            if name in inputs:
+                value = plain(walk.graph, inputs[name], *names)
                 if isinstance(value, str | int | float):
                     return value
     return None

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from dpo.metadata.comfyrun import Node
+from dpo.metadata.comfygraph import Node
 from dpo.metadata.comfynames import NEGATIVE
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from dpo.metadata.comfygraph import source_of
+from dpo.metadata.comfygraph import Node, source_of
 from dpo.metadata.comfynames import (
     BUNDLE,
     CONDITIONING,
@@ -19,7 +19,6 @@ from dpo.metadata.comfynames import (
     role_of,
     traits_of,
 )
-from dpo.metadata.comfyrun import Node
 from dpo.metadata.comfystring import change_text, joined
 from dpo.metadata.comfywalk import Walk, side_of_slot
 from dpo.metadata.comfywidgets import is_file, is_sentence
@@ -46,11 +45,10 @@ class Reader:
     def __init__(self, walk: Walk) -> None:
         self.walk = walk
         self._known: dict[tuple, tuple[Words, ...]] = {}
-        self._shown = {  # node -> what a display beside it showed
-            walk.wires[key][0].source: text
-            for key in walk.nodes_with(SHOW)
-            if len(walk.wires[key]) == 1 and (text := _text_at_run_time(walk.graph[key]))
-        }
+        self._displays: dict[str, list[str]] = {}  # node -> those that show what it gives out
+        for key in walk.nodes_with(SHOW):
+            if len(wires := walk.wires[key]) == 1:
+                self._displays.setdefault(wires[0][1], []).append(key)
 
     def words(self, key: str, side: int, depth: int = 0) -> tuple[Words, ...]:
         """The texts that a node's `side` (POSITIVE or NEGATIVE) stands for. () = nothing was said; an empty text was said
@@ -62,8 +60,10 @@ class Reader:
             return ()
         self._known[key, side] = ()  # on a cycle nothing is said
         found = self._ask(key, self.walk.graph[key], side, depth)
-        if key in self._shown and (not found or found[0].doubt):
-            found = (Words(self._shown[key], tuple(words.text for words in found)),)
+        if key in self._displays and (not found or found[0].doubt):
+            shown = [_text_at_run_time(self.walk.graph[display]) for display in self._displays[key]]
+            if text := next(filter(None, reversed(shown)), ""):
+                found = (Words(text, tuple(words.text for words in found)),)
         self._known[key, side] = found
         return found
 
@@ -92,9 +92,9 @@ class Reader:
         if names := [name for name in inputs if role_of(name) & side]:
             return self._of_side(key, node, names, side, depth)
         wires = self.walk.wires[key]
-        if names := [wire.name for wire in wires if wire.role & CONDITIONING]:
+        if names := [name for name, _, _, role in wires if role & CONDITIONING]:
             return self._follow(key, names, side, depth)  # it changes conditioning; a text of its own is a label or a mask's name
-        bundles = [wire.name for wire in wires if wire.role & BUNDLE]
+        bundles = [name for name, _, _, role in wires if role & BUNDLE]
         for name in sorted(bundles, key=lambda name: "refine" in name):
             if found := self.input_words(key, name, side, depth):
                 return found
@@ -114,7 +114,7 @@ class Reader:
 
     def _of_side(self, key: str, node: Node, names: list[str], side: int, depth: int) -> tuple[Words, ...]:
         """Numbered inputs are conditionings that are combined; of the texts for several encoders one is the sentence."""
-        wires = {wire.name for wire in self.walk.wires[key]}
+        wires = {name for name, *_ in self.walk.wires[key]}
         if wired := [name for name in names if name in wires]:
             names = wired
         if wired and (len(names) == 1 or names[-1][-1] not in "glr"):
@@ -139,8 +139,8 @@ class Reader:
         return (Words(found.text[:MAX_TEXT], found.others, found.doubt),) if found else ()
 
     def _of_any_wire(self, key: str, side: int, depth: int) -> tuple[Words, ...]:
-        for wire in self.walk.wires[key]:
-            if not wire.role & NO_WORDS and (found := self.input_words(key, wire.name, side, depth)):
+        for name, _, _, role in self.walk.wires[key]:
+            if not role & NO_WORDS and (found := self.input_words(key, name, side, depth)):
                 return found
         return ()
 

@@ -3,7 +3,7 @@
 The way is backwards: from the nodes that save the image to the first sampler that drew it, and from that sampler's `positive`
 input to the texts it was conditioned on.
 
-    comfyfields.py    fields -> graphs                                         comfyrun.py       nodes out of a run's text
+    comfyfields.py    fields -> graphs
     comfygraph.py     what was run as a graph (reroutes and switches dissolved)
     comfycanvas.py    the canvas as such a graph (subgraphs, bypassed nodes)   comfywidgets.py   names of its widgets
     comfynames.py     what the names of inputs and nodes say
@@ -17,8 +17,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from dpo.metadata.comfyfields import load_graphs
+from dpo.metadata.comfygraph import Graph
 from dpo.metadata.comfynames import NEGATIVE, POSITIVE, TEXT, role_of
-from dpo.metadata.comfyrun import Graph
 from dpo.metadata.comfysettings import settings_of
 from dpo.metadata.comfytext import REWRITTEN, Reader, Words, merged
 from dpo.metadata.comfywalk import MAX_PASSES, Walk, output_rank
@@ -57,12 +57,11 @@ def _read_samplers(walk: Walk, reader: Reader, where: str) -> Generation | None:
     """The texts of the sampler that first drew what was saved; where it was told nothing, those of any other sampler."""
     if not walk.samplers:
         return None
-    drawing = []
-    for output in walk.outputs()[:MAX_PASSES]:
-        drawing += [output] if walk.is_sampler(output) else walk.samplers_above(output)
-    drawn = list(dict.fromkeys(map(walk.first_pass, drawing[: 2 * MAX_PASSES])))
-    candidates = list(dict.fromkeys(drawn + walk.samplers))[: 2 * MAX_PASSES]
-    told = {key: merged(found) for key in candidates if (found := reader.words(key, POSITIVE))}
+    drawn = _drawn(walk)
+    told = {key: merged(found) for key in drawn if (found := reader.words(key, POSITIVE))}
+    if not any(words.text for words in told.values()):
+        others = [key for key in walk.samplers if key not in drawn][: 2 * MAX_PASSES - len(drawn)]
+        told |= {key: merged(found) for key in others if (found := reader.words(key, POSITIVE))}
     if not told:
         return None
     sampler = next((key for key in told if told[key].text), next(iter(told)))
@@ -80,6 +79,16 @@ def _read_samplers(walk: Walk, reader: Reader, where: str) -> Generation | None:
         **settings_of(walk, sampler, (words.text,)),
         **_sureness(words, rivals, warnings),
     )
+
+
+def _drawn(walk: Walk) -> list[str]:
+    """The samplers that began the pictures that were saved, or shown: at most 2 * MAX_PASSES."""
+    if len(walk.samplers) == 1:
+        return walk.samplers  # nothing to choose from
+    drawing = []
+    for output in walk.outputs()[:MAX_PASSES]:
+        drawing += [output] if walk.is_sampler(output) else walk.samplers_above(output)
+    return list(dict.fromkeys(map(walk.first_pass, drawing[: 2 * MAX_PASSES])))
 
 
 def _read_outputs(walk: Walk, reader: Reader, where: str) -> Generation | None:
