@@ -70,6 +70,7 @@ def make_batch(read: Iterable[tuple[str, str, float, str, ImageRecord]]) -> Batc
 
 
 def make_facts(record: ImageRecord, forms: PromptForms | None) -> Facts:
+    """`forms`: of the record's prompt, None if it has none."""
     return Facts(
         forms.exact if forms else None, record.width, record.height, _storable(record.generator), _storable(record.model),
         None if record.seed is None else str(record.seed), record.reason,

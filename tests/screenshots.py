@@ -52,6 +52,7 @@ def main() -> None:
             page.set_default_timeout(60_000)
             page.goto(app.url)
             pick(page, project, flags.out)
+            browse(page, flags.out)
             train(page, flags.steps, flags.out)
             prompts = demo_prompts(SHOWN_PROMPTS, 200, exclude=frozenset(pair.prompt for pair in project.picks.pairs()))
             compare(page, prompts, flags.out)
@@ -79,6 +80,18 @@ def pick(page, project: Project, out: Path) -> None:
     page.locator("#picker .count", has_text=f"{groups} of {groups}").wait_for()
     page.locator("#to-train", has_text=f"{groups} pairs").wait_for()
     say(f"{groups} pairs")
+
+
+def browse(page, out: Path) -> None:
+    """Unfold the list of groups and open one."""
+    page.locator("#images-step > button").click()
+    page.locator("#shelf .list [role=option]").nth(2).click()
+    page.locator("#shelf .pane img").first.wait_for()
+    page.wait_for_timeout(1000)  # its images come one by one
+    page.mouse.move(0, 0)
+    page.evaluate("window.scrollTo(0, 0)")
+    save(page, out / "library.png")
+    page.locator("#images-step > button").click()
 
 
 def size_of(project: Project, key: str) -> float:

@@ -13,7 +13,7 @@ from dpo.groups import View
 from dpo.library import LibraryError, StandIns, content_key
 from dpo.metadata import ImageRecord, stealth
 from dpo.project import open_project
-from tests.metadata.test_stealth import hide
+from tests.metadata.files import hide
 from tests.pictures import paint_folder, plain, write_prompted
 
 opened: list[str] | None = None  # what the audit hook below collects while a test asks for it

@@ -50,6 +50,7 @@ class Seen(NamedTuple):
     index: int = -1
     picks: int = -1
     is_ready: bool = False  # there is something to pick from
+    awaited: float = 0.0  # when the scan began that the person waits for: the step folds at its end, and at that of no other
 
 
 def create_pairs_tab(studio: Studio, session: gr.State) -> PairsTab:
@@ -87,6 +88,7 @@ def create_pairs_tab(studio: Studio, session: gr.State) -> PairsTab:
     def refresh(current: Session) -> tuple:
         """Everything of the tab, for a page that was just loaded or a tab that was just opened."""
         now = _look(studio, current)
+        now = now._replace(awaited=now.scan[0] if now.scan else 0.0)
         if now.is_ready:
             project.previews.prepare(folder_of(studio, current))
         shown = (_show_picker(studio, current, now.is_ready), show_shelf(studio, current))
@@ -95,7 +97,7 @@ def create_pairs_tab(studio: Studio, session: gr.State) -> PairsTab:
     def look(current: Session, known: Seen) -> tuple:
         """What changed since the page last looked."""
         # Before the first `refresh` the page does not know yet what its browser remembers.
-        now = _look(studio, current, known.is_ready) if known.scan is not None else known
+        now = _look(studio, current, known.is_ready)._replace(awaited=known.awaited) if known.scan is not None else known
         if now == known:
             return (gr.skip(),) * len(outputs)
         is_over = now.scan[-1:] != (False,)
@@ -109,7 +111,11 @@ def create_pairs_tab(studio: Studio, session: gr.State) -> PairsTab:
             now,
             _show_picker(studio, current, now.is_ready) if is_news else gr.skip(),
             show_shelf(studio, current),
-            *((gr.skip(),) * len(images_outputs) if is_same else _show_images(studio, current, folds=has_ended)),
+            *(
+                (gr.skip(),) * len(images_outputs)
+                if is_same
+                else _show_images(studio, current, folds=has_ended and now.scan[:1] == (now.awaited,))
+            ),
             *((gr.skip(),) * len(pick_outputs) if now.picks == known.picks else _show_picks(studio, current)),
         )
 
@@ -236,10 +242,8 @@ def _show_images(studio: Studio, session: Session, folds: bool) -> tuple:
     whole = library.catalogue(View(folder=folder))
     if scan and not scan.finished.is_set():
         step = gr.Accordion(label="1 Images", open=True) if folds else gr.Accordion(label="1 Images")
-        report = scan_report(scan)
-        if whole.lines and report["total"]:
-            report["detail"] = "Picking can begin below while it goes on. Stop keeps what was read."
-        return step, gr.Button(visible=False), gr.Button(visible=True), gr.HTML(text=""), gr.HTML(report=report)
+        report = gr.HTML(report=scan_report(scan, can_pick=bool(whole.lines)))
+        return step, gr.Button(visible=False), gr.Button(visible=True), gr.HTML(text=""), report
     is_arriving = bool(upload and not upload.finished.is_set())
     is_done = bool(whole.lines) and not is_arriving
     error = (upload and upload.problem) or (scan and scan.error)
@@ -252,8 +256,8 @@ def _show_images(studio: Studio, session: Session, folds: bool) -> tuple:
     )
 
 
-def scan_report(scan: Scan) -> dict:
-    """The scan as `report_part` shows it; empty once it ended by itself."""
+def scan_report(scan: Scan, can_pick: bool = False) -> dict:
+    """The scan as `report_part` shows it; empty once it ended by itself, which it may do at any moment."""
     if scan.finished.is_set():
         if scan.report is None or not scan.report.stopped:
             return {}
@@ -265,7 +269,8 @@ def scan_report(scan: Scan) -> dict:
         return _report("Listing the folder.", "")
     left = f", {duration(scan.seconds_left)} left" if scan.seconds_left is not None else ""
     headline = f"{scan.done:,} of {count(scan.total, 'file')}, {scan.rate:,.0f} a second{left}"
-    return _report(headline, "Stop keeps what was read.", scan.done, scan.total)
+    detail = "Picking can begin below while it goes on. Stop keeps what was read." if can_pick else "Stop keeps what was read."
+    return _report(headline, detail, scan.done, scan.total)
 
 
 def _report(headline: str, detail: str, done: int = 0, total: int = 0) -> dict:

@@ -88,6 +88,7 @@ function start() {
   if (!isSeen()) return; // folded away: it is asked for when it is unfolded
   loadFacts();
   load();
+  refreshFiles();
 }
 
 async function loadFacts() {

@@ -132,8 +132,19 @@ async function loadFiles() {
     turn.append(back, create("span", "", `${(first + 1).toLocaleString()} to ${last.toLocaleString()} of ${count.toLocaleString()}`), on);
     nodes.push(turn);
   }
+  const isSame = opened.isShown;
+  const top = isSame ? paneNode.scrollTop : 0;
   paneNode.replaceChildren(...nodes);
-  paneNode.scrollTop = 0;
+  paneNode.scrollTop = top;
+  opened.isShown = true;
+}
+
+// The app knows more now: the files may be others. Not while somebody types, reads, or is being answered.
+function refreshFiles() {
+  const isTyped = (field) => field.value !== field.defaultValue || field.matches(":focus");
+  const isBusy = [...paneNode.querySelectorAll("textarea")].some(isTyped) ||
+    [...paneNode.querySelectorAll(".result")].some((node) => node.textContent) || paneNode.querySelector("[aria-expanded=true]");
+  if (pane.kind === "reason" && pane.isShown && !isBusy) loadFiles();
 }
 
 function createFile(file, takesPrompt) {
@@ -168,7 +179,7 @@ function promptField(key, prompt) {
   const form = create("form", "give");
   const field = create("textarea");
   field.rows = 1;
-  field.value = prompt;
+  field.defaultValue = prompt; // and its value, until somebody types
   field.placeholder = "Type its prompt";
   field.setAttribute("aria-label", "The prompt of this image");
   const save = create("button", "", "Save");

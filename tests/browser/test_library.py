@@ -7,12 +7,14 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from dpo.groups import View
 from dpo.metadata import format_parameters
 from dpo.metadata.writer import write_png
 from dpo.project import open_project
 from tests.browser.test_picker import press, reload, shown_prompt, wait_until
+from tests.metadata.files import hide
 from tests.pictures import plain, write_prompted
 
 pytestmark = pytest.mark.browser
@@ -158,6 +160,24 @@ def test_a_group_shows_its_images_with_everything_their_files_say(shelf, project
     assert project.picks.pairs()[0].prompt == "a grey cat"
     wait_until(lambda: shown_prompt(shelf) == "a red fox, forest")
     shelf.wait_for_selector("#shelf .row:has-text('a grey cat') .picked:has-text('picked')", state="attached")
+
+
+def test_prompts_hidden_in_pixels_are_searched_where_asked_for_without_closing_what_is_open(page, start_app, tmp_path):
+    folder = tmp_path / "project" / "candidates"
+    for number in range(2):
+        write_image(folder / f"{number}.png", "a fox", number, size=(40, 90))
+    hide("a fox\nSteps: 20, Sampler: Euler, Seed: 3", "stealth_pngcomp").save(folder / "hidden.png")
+    Image.new("RGB", (40, 90)).save(folder / "silent.png")
+    project = open_project(tmp_path / "project")
+    project.library.scan(folder)
+    open_shelf(page, start_app(project.path))
+    page.click("#shelf .chip:has-text('2 without metadata')")
+    page.wait_for_selector("#shelf .files li:has-text('hidden.png')")
+    page.check("#shelf [data-stand-in=pixels]")
+    page.wait_for_selector("#shelf .row:has-text('a fox'):has-text('3 images')")
+    page.wait_for_selector("#shelf .files li:has-text('hidden.png')", state="detached")
+    assert page.locator("#shelf .files li").count() == 1
+    assert page.is_visible("#shelf")
 
 
 def test_a_scan_that_ends_tells_the_picker_how_much_there_is(page, start_app, tmp_path):

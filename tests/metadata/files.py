@@ -1,5 +1,6 @@
 """Image files of one pixel, written byte by byte, so that a test can put a text where it wants and break what it wants."""
 
+import gzip
 import io
 import struct
 import zlib
@@ -155,6 +156,21 @@ def jxl_codestream(size: tuple[int, int] = (1, 1), ratio: int = 0, orientation: 
     for number, bits in numbers:
         value, place = value | number << place, place + bits
     return b"\xff\x0a" + (value | (1 << 240) - (1 << place)).to_bytes(30, "little")
+
+
+def hide(text: str, magic: str, mode: str = "RGBA", size: tuple[int, int] = (40, 90), claim: int | None = None) -> Image.Image:
+    """A picture with the text in it. `claim` is a length to write in place of the true one."""
+    data = gzip.compress(text.encode()) if magic.endswith("comp") else text.encode()
+    length = 8 * len(data) if claim is None else claim
+    bits = [int(bit) for byte in magic.encode() + length.to_bytes(4, "big") + data for bit in f"{byte:08b}"]
+    image = Image.new(mode, size, (100, 150, 200, 254)[: len(mode)])
+    channels = (0, 1, 2) if "rgb" in magic else (3,)
+    places = ((x, y, channel) for x in range(size[0]) for y in range(size[1]) for channel in channels)
+    for bit, (x, y, channel) in zip(bits, places, strict=False):
+        pixel = list(image.getpixel((x, y)))
+        pixel[channel] = pixel[channel] & ~1 | bit
+        image.putpixel((x, y), tuple(pixel))
+    return image
 
 
 def exif(ifd0: dict[int, bytes | int] | None = None, exif_ifd: dict[int, bytes] | None = None, order: str = ">") -> bytes:

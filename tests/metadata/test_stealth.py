@@ -1,6 +1,5 @@
 """Texts hidden in pixels: written here bit by bit as the plugins do, in every mode, and read back."""
 
-import gzip
 import json
 from pathlib import Path
 
@@ -9,23 +8,9 @@ from PIL import Image
 
 from dpo.metadata import read_image, stealth
 from dpo.metadata.stealth import read_stealth
+from tests.metadata.files import hide
 
 TEXT = "a cat\nNegative prompt: blurry\nSteps: 20, Sampler: Euler a, CFG scale: 7, Seed: 5, Size: 1x1"
-
-
-def hide(text: str, magic: str, mode: str = "RGBA", size: tuple[int, int] = (40, 90), claim: int | None = None) -> Image.Image:
-    """A picture with the text in it. `claim` is a length to write in place of the true one."""
-    data = gzip.compress(text.encode()) if magic.endswith("comp") else text.encode()
-    length = 8 * len(data) if claim is None else claim
-    bits = [int(bit) for byte in magic.encode() + length.to_bytes(4, "big") + data for bit in f"{byte:08b}"]
-    image = Image.new(mode, size, (100, 150, 200, 254)[: len(mode)])
-    channels = (0, 1, 2) if "rgb" in magic else (3,)
-    places = ((x, y, channel) for x in range(size[0]) for y in range(size[1]) for channel in channels)
-    for bit, (x, y, channel) in zip(bits, places, strict=False):
-        pixel = list(image.getpixel((x, y)))
-        pixel[channel] = pixel[channel] & ~1 | bit
-        image.putpixel((x, y), tuple(pixel))
-    return image
 
 
 @pytest.fixture
