@@ -135,6 +135,41 @@ MUTANTS = [
         "SELECT * FROM live_picks WHERE op != 'skip'", "SELECT * FROM picks WHERE op IN ('best_worst', 'duel')",
         "tests/test_picks.py",
     ),
+    Mutant(
+        "a picked copy leaves its other copies unpicked", "dpo/progress.py",
+        "all(self._seen[key] <= 0 for key in copies)", "self._seen[copies[-1]] <= 0",
+        "tests/test_picks.py",
+    ),
+    Mutant(
+        "copies count as images", "dpo/catalogue.py",
+        "count(*) - count(DISTINCT content)", "0 * count(content)",
+        "tests/test_catalogue.py",
+    ),
+    Mutant(
+        "any two shapes may be compared", "dpo/groups.py",
+        "if high <= low * (1 + ASPECT_TOLERANCE):", "if high <= low * 100:",
+        "tests/test_catalogue.py",
+    ),
+    Mutant(
+        "pixels are searched again at every scan", "dpo/scan.py",
+        "return fingerprint == plain + SEARCHED or (", "return (",
+        "tests/test_library.py",
+    ),
+    Mutant(
+        "a silenced conditioning speaks", "dpo/metadata/comfytext.py",
+        'if "ZeroOut" in kind:', "if False:",
+        "tests/metadata/test_comfyui.py",
+    ),
+    Mutant(
+        "a placeholder is a prompt", "dpo/metadata/a1111.py",
+        'prompt = "" if prompt == "unknown" else prompt', "prompt = prompt",
+        "tests/metadata/test_a1111.py",
+    ),
+    Mutant(
+        "a turned picture keeps its sides", "dpo/metadata/containers.py",
+        "reversed(walk.picture) if walk.is_turned else walk.picture", "walk.picture",
+        "tests/metadata/test_containers.py",
+    ),
 ]  # fmt: skip
 
 
