@@ -25,6 +25,7 @@ from dpo.metadata.records import Generation, Lora, parse_json, to_float, to_int,
 NEGATIVE = "Negative prompt:"
 KEY = re.compile(r"\s*(\w[\w \-/]*):\s*")  # the key of a pair
 PLAIN_VALUE = re.compile(r"[^,]*")
+PLAIN_PAIR = re.compile(r'\s*(\w[\w \-/]*):\s*([^\s,"\[{][^,]*)(?:,|\Z)')  # most pairs, in one step
 JSON_OBJECT = re.compile(r'\s*\{\s*"')
 JOINED = re.compile(r"[,\s]{1,9}(?=Steps: \d+, ?[A-Z][\w ]+: )")  # where settings begin in a text of one line
 ENCODERS = ("T5 Prompt:", "CLIP Prompt:")  # how "Save Image With Metadata (Universal)" labels the prompts of a model with two
@@ -126,6 +127,10 @@ def _read_pairs(line: str) -> list[tuple[str, str]]:
     """The `key: value` pairs of a settings line; none if the line does not begin with one."""
     pairs, position = [], 0
     while position < len(line):
+        if match := PLAIN_PAIR.match(line, position):
+            pairs.append((match[1], match[2].rstrip()))
+            position = match.end()
+            continue
         if match := KEY.match(line, position):
             value, position = _read_value(line, match.end())
             pairs.append((match[1], value))
@@ -174,7 +179,7 @@ def _loras(prompt: str, settings: dict[str, str], resources: object) -> tuple[Lo
         if key.lower().startswith("lora:"):
             found.setdefault(key[len("lora:") :], None)
     for key, value in settings.items():
-        if re.fullmatch(r"lora_\d+ model name", key) and value:
+        if key.startswith("lora_") and re.fullmatch(r"lora_\d+ model name", key) and value:
             found.setdefault(value, to_float(settings.get(key.replace("model name", "strength model"))))
     return tuple(Lora(*item) for item in found.items()) or name_resources(resources, "lora")
 

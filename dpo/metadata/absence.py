@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from pathlib import PurePath
+from os.path import splitext
 
 from dpo.metadata.containers import Container, TextField
 from dpo.metadata.records import Generation
@@ -31,7 +31,7 @@ NO_GENERATOR = (
 
 def explain_absence(name: str, container: Container, generation: Generation | None) -> tuple[str, str]:
     """(code of REASONS, sentence) for the file `name`, whose metadata is `generation`, without a prompt, or unknown."""
-    beside = f"{PurePath(name).stem}.txt"
+    beside = f"{splitext(name)[0]}.txt"
     remedy = f"Put the prompt into {beside} beside it, type it in the Pairs tab, or save the image again with its metadata."
     if found := _recognise(container.fields, WITHOUT_PROMPT):
         return "no_prompt", f"{name}: has {found}. {remedy}"

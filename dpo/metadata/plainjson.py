@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from dpo.metadata.containers import TextField
-from dpo.metadata.records import Generation, Lora, find_objects, to_float, to_int, to_size, to_text
+from dpo.metadata.records import Generation, Lora, find_objects, is_like_object, to_float, to_int, to_size, to_text
 
 
 class Format(NamedTuple):
@@ -55,8 +55,13 @@ FORMATS = (
 )  # fmt: skip
 
 
+SIGNS = {form.sign for form in FORMATS}
+
+
 def parse(fields: Sequence[TextField]) -> Generation | None:
     by_name = {field.name: field for field in fields}
+    if SIGNS.isdisjoint(by_name) and not any([is_like_object(field.text) for field in fields]):
+        return None  # neither one PNG text per setting nor JSON
     for form in FORMATS:
         if form.sign in by_name and form.prompt in by_name:  # one PNG text per setting
             return _read(form, {name: field.text for name, field in by_name.items()}, by_name[form.prompt].where)

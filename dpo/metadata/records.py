@@ -31,6 +31,10 @@ REASONS = {
 CERTAINTIES = ("exact", "derived", "guess", "given")
 
 
+WHOLE = re.compile(r"([0-9]{1,20})(\.0*)?")
+SIZE = re.compile(r"\D{0,2}(\d{1,6}) {0,2}[x×,*|] {0,2}(\d{1,6})\D{0,2}")
+
+
 class MetadataError(StudioError):
     """A file that is no readable image. The message is a whole sentence with the file's name and a remedy; `reason` is one of
     the first three REASONS."""
@@ -112,9 +116,14 @@ def parse_json(text: str) -> object:
         return None
 
 
+def is_like_object(text: str) -> bool:
+    """Whether a text begins like a JSON object, as few do: prompts are most."""
+    return text.lstrip()[:1] == "{"
+
+
 def to_int(value: object) -> int | None:
     """A whole number out of whatever a generator wrote for one ("42", 42.0), or None; also for -1, which says "random"."""
-    match = re.fullmatch(r"([0-9]{1,20})(\.0*)?", str(value).strip())
+    match = WHOLE.fullmatch(str(value).strip())
     return int(match[1]) if match else None
 
 
@@ -137,7 +146,7 @@ def to_text(value: object) -> str:
 def to_size(value: object) -> tuple[int, int] | None:
     """(width, height) as generators write it ("512x768", "(512, 768)", "512 × 768", [512, 768]), or None."""
     value = "x".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
-    match = re.fullmatch(r"\D{0,2}(\d{1,6}) {0,2}[x×,*|] {0,2}(\d{1,6})\D{0,2}", value.strip())
+    match = SIZE.fullmatch(value.strip())
     return (int(match[1]), int(match[2])) if match and int(match[1]) and int(match[2]) else None
 
 
@@ -156,7 +165,8 @@ def find_objects(fields: Sequence[TextField], names: Sequence[str], *signs: str)
 
     A text is only parsed if it has one of the `signs`, which makes asking for a rare format cheap.
     """
-    for name in names:
+    fields = [field for field in fields if field.name in names and is_like_object(field.text)]
+    for name in names if fields else ():
         for field in fields:
             if field.name == name and any(sign in field.text for sign in signs):
                 data = parse_json(field.text.rstrip("\0"))
