@@ -75,6 +75,7 @@ def pick(page, project: Project, out: Path) -> None:
         page.keyboard.press(str(int(np.argmax(sizes)) + 1))
         if number == PICKS_BEFORE_THE_PICTURE:
             page.mouse.move(0, 0)
+            page.wait_for_timeout(300)  # the last pick's edge goes out
             save(page, out / "pairs.png")
         page.keyboard.press(str(int(np.argmin(sizes)) + 1))
     page.locator("#picker .count", has_text=f"{groups} of {groups}").wait_for()
@@ -88,6 +89,9 @@ def browse(page, out: Path) -> None:
     page.locator("#shelf .list [role=option]").nth(2).click()
     page.locator("#shelf .pane img").first.wait_for()
     page.wait_for_timeout(1000)  # its images come one by one
+    page.locator("#folder textarea, #folder input").first.fill(
+        "~/image-dpo/demo/candidates"
+    )  # not where this copy happens to lie
     page.mouse.move(0, 0)
     page.evaluate("window.scrollTo(0, 0)")
     save(page, out / "library.png")
