@@ -46,7 +46,7 @@ def change_text(node: Node, words: Words, side: int) -> Words:
     if "regex_pattern" in inputs and "replace" in inputs:
         text, doubt = _replace_pattern(inputs, text)
         return words._replace(text=text, doubt=words.doubt or doubt)
-    if re.search(r"replace", kind, re.IGNORECASE):
+    if "replace" in kind.lower():
         for name, found in inputs.items():
             if re.match(r"find\d?$", name) and isinstance(found, str) and found:
                 replacement = inputs.get(name.replace("find", "replace"))
@@ -63,7 +63,7 @@ def change_text(node: Node, words: Words, side: int) -> Words:
         text = text[start:end]
     elif kind.startswith("UnzipPrompt") and (match := re.match(r"\s*positive:(.*?)(?:negative:(.*))?$", text, re.DOTALL)):
         text = (match[2 if side == NEGATIVE else 1] or "").strip()
-    return words._replace(text=text)
+    return words if text == words.text else words._replace(text=text)
 
 
 def _replace_pattern(inputs: dict, text: str) -> tuple[str, str]:

@@ -166,8 +166,8 @@ def _has_text(node: Node) -> bool:
 
 
 def _longest_of(found: list[Words]) -> tuple[Words, ...]:
-    if not found:
-        return ()
+    if len(found) < 2:
+        return tuple(found)
     ranked = sorted(found, key=lambda words: -len(words.text.strip()))
     best = ranked[0]
     others = [words.text for words in ranked[1:] if words.text.strip() and words.text.strip() != best.text.strip()]
