@@ -32,19 +32,20 @@ def parse(fields: Sequence[TextField]) -> Generation | None:
     if not found:
         return None
     places = {name: where for name, (_, where) in found.items()}
-    objects = {name: data for name, (text, _) in found.items() if isinstance(data := parse_json(text), dict)}
+
+    def data_of(name: str) -> dict:  # parsed when asked for: a graph is long, and the last resort
+        data = parse_json(found[name][0]) if name in found else None
+        return data if isinstance(data, dict) else {}
+
     for name in ("invokeai_metadata", "invokeai"):
-        if name in objects and (generation := _read_metadata(objects[name], places[name])).prompt:
+        if (data := data_of(name)) and (generation := _read_metadata(data, places[name])).prompt:
             return generation
     dream = found["Dream"][0].strip() if "Dream" in found else ""
-    if (
-        "sd-metadata" in objects
-        and (generation := _read_sd_metadata(objects["sd-metadata"], dream, places["sd-metadata"])).prompt
-    ):
+    if (data := data_of("sd-metadata")) and (generation := _read_sd_metadata(data, dream, places["sd-metadata"])).prompt:
         return generation
     if dream:
         return _read_dream(dream, places["Dream"])
-    graph = objects.get("invokeai_graph", {})
+    graph = data_of("invokeai_graph")
     return Generation(
         prompt=_prompt_of_graph(graph), generator="invokeai", where=next(iter(places.values())), certainty="derived"
     )
