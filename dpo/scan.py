@@ -61,7 +61,8 @@ class Scan:
     done: int = 0
     total: int = 0
     unchanged: int = 0  # of those done: nothing had to be read
-    started: float = field(default_factory=time.monotonic)
+    begun: float = field(default_factory=time.monotonic)  # when it was asked for: no two scans have the same
+    started: float = field(default_factory=time.monotonic)  # when the folder was listed and reading began
     report: ScanReport | None = None
     error: str = ""
     stop: threading.Event = field(default_factory=threading.Event)

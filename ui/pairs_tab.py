@@ -45,7 +45,7 @@ class PairsTab(NamedTuple):
 class Seen(NamedTuple):
     """What a page shows now: a look finds out what changed since."""
 
-    scan: tuple | None = None  # started, files done, whether it is over; None: nothing was shown yet
+    scan: tuple | None = None  # when it was begun, files done, whether it is over; None: nothing was shown yet
     upload: tuple = ()
     index: int = -1
     picks: int = -1
@@ -212,7 +212,7 @@ def _look(studio: Studio, session: Session, was_ready: bool = False) -> Seen:
     # Groups still grow while a scan runs: one that ends soon is waited for, unless picking goes on already.
     is_short = is_running and not was_ready and scan.seconds_left is not None and scan.seconds_left < SHORT_SCAN
     return Seen(
-        scan=(scan.started, scan.done, scan.finished.is_set()) if scan else (),
+        scan=(scan.begun, scan.done, scan.finished.is_set()) if scan else (),
         upload=(str(upload.folder), upload.done, upload.finished.is_set()) if upload else (),
         index=library.revision(),
         picks=studio.project.picks.revision(),

@@ -29,6 +29,7 @@ def test_from_a_folder_of_images_to_an_adapter_seen_working(page, start_app, tmp
     # Pairs: scan, then best and worst by keys.
     page.locator("#scan").click()
     page.locator(".step", has_text=re.compile(r"1 Images: .*360 images")).first.wait_for(timeout=60_000)
+    page.locator("#shelf").wait_for(state="hidden")  # the step folds at the end of the scan that was asked for
     page.locator("#picker .cell:not([hidden]) img").first.wait_for()
     for _ in range(PICKS):
         page.locator("#picker .cell:not([hidden]) img").nth(3).wait_for()
