@@ -75,16 +75,14 @@ def make_catalogue(database: Database, view: View) -> Catalogue:
     shapes = _count_shapes(database, view)
     copies = _count_copies(database, view)
     times = Counter(map(itemgetter(_PROMPT), shapes))
-    single, several = [], defaultdict(list)
     is_split = view.same_model or view.same_seed
-    for shape in shapes:
-        if times[shape[_PROMPT]] == 1 and not is_split and shape[:3] not in copies:
-            single.append(shape)
-        else:
-            several[shape[_PROMPT], *shape[_SHARED]].append(shape)
-    lines, alone, ending_of = [], [], cache(partial(key_ending, view))
+    lines, alone, several, ending_of = [], [], defaultdict(list), cache(partial(key_ending, view))
     # Most prompts have one shape: this loop is half of what a catalogue costs besides SQLite's work.
-    for prompt, width, height, files, path, key, newest, exact in single:
+    for shape in shapes:
+        if is_split or times[shape[_PROMPT]] > 1 or (copies and shape[:3] in copies):
+            several[shape[_PROMPT], *shape[_SHARED]].append(shape)
+            continue
+        prompt, width, height, files, path, key, newest, exact = shape
         if files == 1:
             alone.append(path)
         else:
