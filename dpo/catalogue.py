@@ -17,7 +17,7 @@ from functools import cache, partial
 from operator import itemgetter
 from typing import TYPE_CHECKING, NamedTuple
 
-from dpo.groups import Group, GroupLine, View, cluster_shapes, group_key, key_ending, prompt_of_key
+from dpo.groups import Face, Group, GroupLine, View, cluster_shapes, group_key, key_ending, prompt_of_key
 from dpo.rows import to_image
 from dpo.scan import LibraryError
 
@@ -64,9 +64,9 @@ class Catalogue:
 
 
 # Columns of what SQLite counts of one prompt at one exact size: the prompt in the form that the view compares by, the size, how
-# many files, first path, key of the first image, newest file, an exact prompt; then what a group must share besides (model,
-# seed), where the view asks for that.
-_PROMPT, _FILES, _PATH, _KEY, _NEWEST, _EXACT, _SHARED = 0, 3, 4, 5, 6, 7, slice(8, None)
+# many files, first path, newest file, an exact prompt; then what a group must share besides (model, seed), where the view asks
+# for that.
+_PROMPT, _FILES, _PATH, _NEWEST, _EXACT, _SHARED = 0, 3, 4, 5, 6, slice(7, None)
 _SIZE = slice(1, 3)
 
 
@@ -82,23 +82,23 @@ def make_catalogue(database: Database, view: View) -> Catalogue:
         if is_split or times[shape[_PROMPT]] > 1 or (copies and shape[:3] in copies):
             several[shape[_PROMPT], *shape[_SHARED]].append(shape)
             continue
-        prompt, width, height, files, path, key, newest, exact = shape
+        prompt, width, height, files, path, newest, exact = shape
         if files == 1:
             alone.append(path)
         else:
             name = group_key(prompt, ending_of(width, height))
-            lines.append((path, GroupLine(name, exact, width / height, files, key, newest)))
+            lines.append((path, GroupLine(name, exact, width / height, files, newest)))
     arrivals = _find_arrivals(database, view, {subject[0] for subject, found in several.items() if len(found) > 1})
     for (prompt, *shared), found in several.items():
         found.sort(key=lambda shape: arrivals.get(_name(shape), 0))
         for (width, height), cluster in _by_first_size(found).items():
             size = sum(shape[_FILES] - copies.get(_name(shape), 0) for shape in cluster)
-            path, key, exact = (min(map(itemgetter(column), cluster)) for column in (_PATH, _KEY, _EXACT))
+            path, exact = (min(map(itemgetter(column), cluster)) for column in (_PATH, _EXACT))
             if size == 1:
                 alone.append(path)
             else:
                 name, newest = group_key(prompt, ending_of(width, height, *shared)), max(map(itemgetter(_NEWEST), cluster))
-                lines.append((path, GroupLine(name, exact, width / height, size, key, newest)))
+                lines.append((path, GroupLine(name, exact, width / height, size, newest)))
     lines.sort(key=itemgetter(0))
     alone.sort()
     reasons, example = _count_left_out(database, view)
@@ -107,11 +107,14 @@ def make_catalogue(database: Database, view: View) -> Catalogue:
     return Catalogue([line for _, line in lines], images, len(times), reasons, example, alone)
 
 
-def find_prompts(database: Database, numbers: Iterable[int]) -> dict[int, str]:
-    """The texts behind the numbers that lines have."""
-    return dict(
-        database.tuples("SELECT exact, text FROM prompts WHERE exact IN (SELECT value FROM json_each(?))", (_json_list(numbers),))
-    )
+def find_faces(database: Database, view: View, lines: Iterable[GroupLine]) -> dict[str, Face]:
+    """What is shown of these groups, by their keys."""
+    prompts = _json_list({prompt_of_key(line.key) for line in lines})
+    rows = _members(database, view, "IN (SELECT value FROM json_each(?))", (prompts,), ", text")
+    return {
+        name: Face(min((row[4], row[6]) for row in members)[1], min(row[5] for row in members))
+        for name, (_, members) in _by_group(view, rows).items()
+    }
 
 
 def find_group(database: Database, view: View, key: str) -> Group | None:
@@ -202,7 +205,7 @@ def _count_shapes(database: Database, view: View) -> list[tuple]:
     form, join = _form(view)
     where, values = _filters(view)
     return database.tuples(
-        f"SELECT {form} AS form, width, height, count(*), min(path), min(key), max(made), "
+        f"SELECT {form} AS form, width, height, count(*), min(path), max(made), "
         f"{'min(prompt)' if join else 'prompt'}{_shared(view)} {_USABLE} {join} WHERE reason = '' AND {where} "
         f"GROUP BY form, width, height{_shared(view)}",
         values,

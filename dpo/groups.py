@@ -68,16 +68,21 @@ class Group:
 
 
 class GroupLine(NamedTuple):
-    """A group as a list shows it. `prompt` is the number of its text (`PromptForms.exact`, see `Library.prompts`), as a page
-    shows few of many. `size` counts different images; `first` is the key of its first image, `newest` the unix time of its
-    youngest file."""
+    """A group as a list knows it; what is shown of few, `Library.faces` tells. `prompt` is the number of its text
+    (`PromptForms.exact`), `size` counts different images, `newest` is the unix time of its youngest file."""
 
     key: str
     prompt: int
     aspect: float
     size: int
-    first: str
     newest: float
+
+
+class Face(NamedTuple):
+    """What a list shows of a group: the text of its prompt, and the key of its first image."""
+
+    prompt: str
+    first: str
 
 
 @dataclass(frozen=True)

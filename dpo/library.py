@@ -23,14 +23,14 @@ from dpo.catalogue import (
     Catalogue,
     LeftOut,
     count_facets,
+    find_faces,
     find_group,
     find_members,
-    find_prompts,
     list_left_out,
     make_catalogue,
     range_of,
 )  # fmt: skip
-from dpo.groups import Group, GroupLine, IndexedImage, View, identify
+from dpo.groups import Face, Group, GroupLine, IndexedImage, View, identify
 from dpo.index import (
     INDEX_MIGRATIONS,
     count_change,
@@ -155,9 +155,9 @@ class Library:
         view = _absolute_view(view)
         return self._kept(("catalogue", view), lambda: make_catalogue(self._database, view))
 
-    def prompts(self, lines: Iterable[GroupLine]) -> dict[int, str]:
-        """The texts of these lines' prompts, by their numbers."""
-        return find_prompts(self._database, {line.prompt for line in lines})
+    def faces(self, view: View, lines: Iterable[GroupLine]) -> dict[str, Face]:
+        """What is shown of these groups of the view, by their keys; one that changed since may be missing."""
+        return find_faces(self._database, _absolute_view(view), lines)
 
     def group(self, view: View, key: str) -> Group | None:
         """A group of two images or more of the view, with what is known of its images."""

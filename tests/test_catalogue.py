@@ -40,7 +40,7 @@ class Folder:
         return self.library.catalogue(self.view)
 
     def text(self, line):
-        return self.library.prompts([line])[line.prompt]
+        return self.library.faces(self.view, [line])[line.key].prompt
 
     def names(self, view):
         """The file names of each group of a view."""
@@ -67,7 +67,11 @@ def test_a_line_says_what_its_group_says(folder):
     (line,) = folder.scan().lines
     group = folder.library.group(folder.view, line.key)
     assert (line.key, folder.text(line), line.aspect, line.size) == (group.key, group.prompt, group.aspect, len(group.images))
-    assert line.first == group.images[0].key == min(image.key for image in group.images)
+    assert (
+        folder.library.faces(folder.view, [line])[line.key].first
+        == group.images[0].key
+        == min(image.key for image in group.images)
+    )
     assert line.newest == os.stat(folder.path / "4.png").st_mtime
 
 

@@ -9,7 +9,7 @@ from datetime import datetime
 from pathlib import Path
 
 from dpo import StudioError
-from dpo.groups import GroupLine, IndexedImage, View, identify, normalise_prompt
+from dpo.groups import Face, GroupLine, IndexedImage, View, identify, normalise_prompt
 from dpo.library import StandIns
 from dpo.metadata import read_texts
 from ui.images import image_url
@@ -20,6 +20,7 @@ from ui.words import REASON_ADVICE, REASON_WORDS, SILENT, certainty_words, count
 MOST_LINES, MOST_IMAGES, MOST_FILES = 200, 120, 100  # in one answer
 LONGEST_TEXT = 100_000  # characters of one raw text
 LONGEST_PROMPT = 20_000
+CHANGED = Face("", "")  # of a group that a scan changed a moment ago: the page hears of it, and asks again
 
 
 def answer_facts(studio: Studio, view: View, payload: dict) -> dict:
@@ -50,10 +51,10 @@ def answer_lines(studio: Studio, view: View, payload: dict) -> dict:
     else:
         lines = catalogue.sorted(sort if sort in ("size", "newest") else "path")
     shown = lines[start : start + size]
-    prompts = studio.project.library.prompts(shown)
+    faces = studio.project.library.faces(wanted, shown)
     return {
         "total": len(lines),
-        "lines": [_describe_line(studio, line, prompts[line.prompt], left.get(line.key)) for line in shown],
+        "lines": [_describe_line(studio, line, faces.get(line.key, CHANGED), left.get(line.key)) for line in shown],
     }
 
 
@@ -157,9 +158,9 @@ def _rank(left: int | None) -> int:
     return 0 if left is None else 1 if left else 2
 
 
-def _describe_line(studio: Studio, line: GroupLine, prompt: str, left: int | None) -> dict:
+def _describe_line(studio: Studio, line: GroupLine, face: Face, left: int | None) -> dict:
     return {
-        "key": line.key, "prompt": prompt, "size": line.size, "thumb": image_url(studio, line.first, "thumb"),
+        "key": line.key, "prompt": face.prompt, "size": line.size, "thumb": image_url(studio, face.first, "thumb"),
         "picked": "" if left is None else f"{left} to go" if left else "picked", "newest": _day(line.newest),
     }  # fmt: skip
 

@@ -240,9 +240,10 @@ def test_a_typed_prompt_brings_an_image_left_out_into_its_group(shelf, project):
 
 
 def sizes(project, folder) -> dict[str, int]:
-    lines = project.library.catalogue(View(folder=folder)).lines
-    prompts = project.library.prompts(lines)
-    return {prompts[line.prompt]: line.size for line in lines}
+    view = View(folder=folder)
+    lines = project.library.catalogue(view).lines
+    faces = project.library.faces(view, lines)
+    return {faces[line.key].prompt: line.size for line in lines}
 
 
 def test_a_text_beside_the_image_stands_in_for_what_the_file_does_not_say(shelf, project):
