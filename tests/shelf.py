@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import os
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from PIL import Image
@@ -42,6 +44,23 @@ class Shelf:
 
     def key(self, path) -> str:
         return next(key for key, known in self.paths.items() if known == str(path))
+
+
+def making_previews(folder: Path) -> Iterator[Callable[..., Previews]]:
+    """For a fixture: makes Previews of a shelf; whatever they started is stopped after the test."""
+    made = []
+
+    def make(shelf: Shelf, limit_bytes: int = 1 << 30) -> Previews:
+        made.append(Previews(folder, shelf, limit_bytes))
+        return made[-1]
+
+    yield make
+    for previews in made:
+        previews.stop()
+
+
+def opened(data: bytes) -> Image.Image:
+    return Image.open(io.BytesIO(data))
 
 
 def paint(folder: Path, count: int, size=(320, 240)) -> list[Path]:

@@ -1,4 +1,3 @@
-import io
 import os
 import signal
 import subprocess
@@ -13,28 +12,14 @@ from PIL.PngImagePlugin import PngInfo
 from dpo.drawing import AbsentError, Drawer, DrawerError, draw, draw_all
 from dpo.metadata import content_key
 from dpo.pixels import PixelError, difference_hash, open_pixels, pixel_digest
-from dpo.previews import Previews
 from dpo.project import open_project
 from tests.pictures import plain, write_prompted
-from tests.shelf import Shelf, kept, paint, wait_for, wait_until
-
-
-def opened(data: bytes) -> Image.Image:
-    return Image.open(io.BytesIO(data))
+from tests.shelf import Shelf, kept, making_previews, opened, paint, wait_for, wait_until
 
 
 @pytest.fixture
 def make(tmp_path):
-    """Previews of a shelf; whatever they started is stopped after the test."""
-    made = []
-
-    def make(shelf, limit_bytes=1 << 30):
-        made.append(Previews(tmp_path / "previews", shelf, limit_bytes))
-        return made[-1]
-
-    yield make
-    for previews in made:
-        previews.stop()
+    yield from making_previews(tmp_path / "previews")
 
 
 def test_the_maker_leaves_nothing_to_draw_and_notes_what_the_pixels_are(make, tmp_path, monkeypatch):

@@ -10,25 +10,12 @@ from dpo.drawing import PREVIEW_BYTES, AbsentError, draw
 from dpo.metadata import content_key
 from dpo.pixels import PixelError, open_pixels
 from dpo.previews import Previews
-from tests.shelf import Shelf, kept, paint, wait_until
-
-
-def opened(data: bytes) -> Image.Image:
-    return Image.open(io.BytesIO(data))
+from tests.shelf import Shelf, kept, making_previews, opened, paint, wait_until
 
 
 @pytest.fixture
 def make(tmp_path):
-    """Previews of a shelf; whatever they started is stopped after the test."""
-    made = []
-
-    def make(shelf, limit_bytes=1 << 30):
-        made.append(Previews(tmp_path / "previews", shelf, limit_bytes))
-        return made[-1]
-
-    yield make
-    for previews in made:
-        previews.stop()
+    yield from making_previews(tmp_path / "previews")
 
 
 # ------------------------------------------------------------------------------------------------ one image
