@@ -1,4 +1,7 @@
-"""`python -m dpo scan | train | sample | demo`: what the tabs do, without them. `--help` after each says more."""
+"""`python -m dpo scan | model | pairs | train | sample | export | merge | demo`: what the tabs do, without them.
+
+`--help` after each says more.
+"""
 
 from __future__ import annotations
 
@@ -7,19 +10,23 @@ import json
 import os
 import sys
 from collections import Counter
-from dataclasses import asdict, fields
 from pathlib import Path
 
 from dpo import StudioError
-from dpo.config import TrainConfig, load_preset, preset_names
-from dpo.project import DEFAULT_PROJECT
+from dpo.export_command import add_export_commands
+from dpo.model_command import add_base_flags, add_model_command, base_of
+from dpo.pairs_command import add_pairs_command
+from dpo.train_command import add_train_command
 
 # What `scan --json` says of a file, in this order: fields of an ImageRecord.
 ROW = ("path", "prompt", "negative_prompt", "generator", "seed", "width", "height", "error", "reason", "certainty")
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Returns the exit status: 0, or 2 for a mistake a person can mend, which is said in one sentence on stderr."""
+    """Returns the exit status: 0, or 2 for a mistake a person can mend, which is said in one sentence on stderr.
+
+    Of `train` also 1, for a run that failed or was damaging the images. 130: interrupted. 141: nobody reads the output.
+    """
     args = _parser().parse_args(arguments)
     try:
         status = args.command(args) or 0
@@ -59,37 +66,13 @@ def scan(args) -> None:
         print(f"{counts.total()} images, {sum(count for (_, reason), count in counts.items() if not reason)} with a prompt.")
 
 
-def train(args) -> int:
-    """Train on the project's pairs, in this process. Ctrl-C stops after the current step and keeps what was learned."""
-    import signal
-
-    from dpo.project import open_project
-    from dpo.runs import create_run, find_run, record, suggest_run_name
-    from dpo.training import check_training, execute
-
-    overrides = {field.name: getattr(args, field.name) for field in fields(TrainConfig) if getattr(args, field.name) is not None}
-    project = open_project(args.project)
-    if args.resume:
-        run = find_run(project.runs, args.name or "")
-        run.clear_stop()
-    else:
-        config = load_preset(args.preset, **overrides)
-        pairs = project.picks.pairs()
-        check_training(config, pairs)
-        run = create_run(project.runs, args.name or suggest_run_name(project.runs, args.preset), config, pairs)
-    signal.signal(signal.SIGINT, lambda *_: run.request_stop())
-    end = record(run, _told(execute(run, project.cache)))
-    print(json.dumps({"run": str(run.path), "adapter": str(run.adapter), **asdict(end)}) if args.json else end.message)
-    return 0 if end.reason in ("finished", "stopped") else 1
-
-
 def sample(args) -> None:
     """Images from a model, with an adapter or without, with A1111 metadata inside."""
     from dpo.models import load_pipeline
     from dpo.sampling import Sampler, SampleSettings
 
     settings = SampleSettings(args.sampling_steps, args.guidance_scale, args.width, args.height, args.negative_prompt)
-    sampler = Sampler(load_pipeline(args.model, "auto"), args.model, args.adapter)
+    sampler = Sampler(load_pipeline(args.model, "auto", **base_of(args)), args.model, args.adapter)
     strength = args.strength if args.adapter else None
     rows = [(prompt, seed) for prompt in args.prompt for seed in args.seed]
     for start, batch in sampler.batches(rows, settings):
@@ -129,22 +112,9 @@ def _table(counts: Counter[tuple[str, str]]) -> str:
     return "\n".join(f"{a:<{widths[0]}}  {b:<{widths[1]}}  {c:>{widths[2]}}  {d:>{widths[3]}}" for a, b, c, d in rows)
 
 
-def _told(events):
-    from dpo.events import Note, StepEnd, ValidationEnd
-
-    for event in events:
-        match event:
-            case Note(message=message, done=done, total=total):
-                print(message + (f" {done}/{total}" if total else ""), file=sys.stderr)
-            case StepEnd(step=step, metrics=metrics) | ValidationEnd(step=step, metrics=metrics):
-                text = "  ".join(f"{name} {metrics[name]:.4g}" for name in ("loss", "rewards/accuracies", "errors/chosen_drift"))
-                print(f"{type(event).__name__} {step}  {text}", file=sys.stderr)
-        yield event
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m dpo", description=__doc__)
-    commands = parser.add_subparsers(required=True, metavar="scan | train | sample | demo")
+    commands = parser.add_subparsers(required=True, metavar="scan | model | pairs | train | sample | export | merge | demo")
 
     command = commands.add_parser("scan", help=scan.__doc__)
     command.add_argument("folder", type=Path)
@@ -156,21 +126,15 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--stealth", action="store_true", help="also look for texts hidden in pixels: slow")
     command.set_defaults(command=scan)
 
-    command = commands.add_parser("train", help=train.__doc__)
-    command.add_argument("--project", type=Path, default=DEFAULT_PROJECT)
-    command.add_argument("--name", help="the run's name")
-    command.add_argument("--resume", action="store_true", help="go on with the run of that name")
-    command.add_argument("--preset", default="demo", help=f"one of {', '.join(preset_names())}")
-    command.add_argument("--json", action="store_true", help="print the end as JSON")
-    for field in fields(TrainConfig):
-        kind = {"str": str, "int": int, "float": float}[field.type]
-        command.add_argument(
-            f"--{field.name.replace('_', '-')}", type=kind, default=None, help=field.metadata["help"].replace("%", "%%")
-        )
-    command.set_defaults(command=train)
+    add_model_command(commands)
+
+    add_pairs_command(commands)
+
+    add_train_command(commands)
 
     command = commands.add_parser("sample", help=sample.__doc__)
     command.add_argument("--model", default="demo")
+    add_base_flags(command)
     command.add_argument("--adapter", type=Path)
     command.add_argument("--strength", type=float, default=1.0)
     command.add_argument("--prompt", action="append", required=True, help="may be given several times")
@@ -182,6 +146,8 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--height", type=int, default=0)
     command.add_argument("--out", type=Path, default=Path("samples"))
     command.set_defaults(command=sample)
+
+    add_export_commands(commands)
 
     command = commands.add_parser("demo", help=demo.__doc__)
     command.add_argument("--preference", choices=("larger", "centred", "warm", "sharp"), default="larger")

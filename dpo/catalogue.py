@@ -36,6 +36,20 @@ _FORMS = {(False, False): "exact", (True, False): "bare", (False, True): "casele
 _USABLE = "FROM images INDEXED BY images_by_group"
 
 
+class ImageFacts(NamedTuple):
+    """What pairs are judged by. `prompt` is normalised, "" for an image without one; `width` and `height` are in pixels, 0 for
+    one that cannot be read. Until its pixels were decoded, `digest` is "" and `dhash` (64 bits) is None."""
+
+    path: str
+    width: int
+    height: int
+    prompt: str
+    model: str
+    generator: str
+    digest: str
+    dhash: int | None
+
+
 class LeftOut(NamedTuple):
     """A file that is in no group. `key` is "" where there is no content; `sentence` says why and what to do."""
 
@@ -149,6 +163,25 @@ def find_members(database: Database, view: View, keys: Iterable[str]) -> dict[st
         if len(copies) > 1 and not keys.isdisjoint(row[5] for row in members):
             groups[name] = sorted(tuple(sorted(same)) for same in copies.values())
     return groups
+
+
+def find_facts(database: Database, keys: Iterable[str]) -> dict[str, ImageFacts]:
+    """Of those of these images that are known; of copies, the file that came first."""
+    # Cross joins keep SQLite from passing over a whole index for a handful of keys.
+    rows = database.tuples(
+        "SELECT asked.value, images.path, width, height, coalesce(text, ''), model, generator, coalesce(digest, ''), dhash "
+        "FROM json_each(?) AS asked CROSS JOIN images INDEXED BY images_by_key ON images.key = asked.value "
+        "LEFT JOIN prompts ON exact = prompt LEFT JOIN pixels ON pixels.key = asked.value ORDER BY images.id DESC",
+        (_json_list(keys),),
+    )
+    return {key: ImageFacts(*facts, None if dhash is None else int(dhash, 16)) for key, *facts, dhash in rows}
+
+
+def find_models(database: Database, paths: Iterable[str]) -> dict[str, str]:
+    """What each of these files says of the model that made it, "" for nothing; a file that no scan has seen is missing."""
+    return dict(
+        database.tuples("SELECT path, model FROM images WHERE path IN (SELECT value FROM json_each(?))", (_json_list(paths),))
+    )
 
 
 def list_left_out(database: Database, view: View, reason: str, start: int, count: int, alone: Sequence[str]) -> list[LeftOut]:

@@ -14,6 +14,7 @@ import numpy as np
 from dpo import StudioError
 from dpo.jobs import Job, JobRegistry
 from dpo.models import resolve_model
+from dpo.runs import list_runs
 
 if TYPE_CHECKING:
     from dpo.project import Project
@@ -63,6 +64,7 @@ def start_compare(
         raise CompareError(f"sampling_steps={sampling_steps} is too small. Set it to 1 or more.")
     if strength < 0:
         raise CompareError(f"strength={strength} is too small. Set it to 0 or more.")
+    base = _base(project, model, Path(adapter))
     folder = project.path / "compare" / datetime.now().strftime("%Y%m%d-%H%M%S")
 
     def work(job: Job) -> list[Comparison]:
@@ -71,7 +73,7 @@ def start_compare(
 
         settings = SampleSettings(sampling_steps, guidance_scale, width, height)
         job.report(0, 0, f"loading {model}")
-        sampler = Sampler(load_pipeline(model, "auto"), model, Path(adapter))
+        sampler = Sampler(load_pipeline(model, "auto", **base), model, Path(adapter))
         rows = [(prompt, seed) for prompt in prompts for seed in seeds]
         job.started = time.monotonic()  # the pace is the sampling's, without the loading
         for start, batch in sampler.batches(rows, settings):
@@ -93,6 +95,14 @@ def start_compare(
         return job.result
 
     return jobs.submit("compare", "comparing base and adapter", str(folder), work, result=[])
+
+
+def _base(project: Project, model: str, adapter: Path) -> dict[str, object]:
+    """What the run that made the adapter says of the model besides its name; nothing for another model or another file."""
+    for run in list_runs(project.runs):
+        if run.adapter.resolve() == adapter.resolve() and run.config.model == model:
+            return run.config.base
+    return {}
 
 
 def win_rate_interval(wins: np.ndarray, resamples: int = 4000, seed: int = 0) -> tuple[float, float, float]:

@@ -1,4 +1,4 @@
-"""What a training run can report: six dataclasses, and the JSON-lines file that carries them.
+"""What a training run can report: eight dataclasses, and the JSON-lines file that carries them.
 
 Only this module knows the line format. A resumed run appends `RunStarted(step=k)`, which supersedes every event after
 step k; `read_events` leaves those out.
@@ -35,19 +35,37 @@ class ValidationEnd:
 
 
 @dataclass(frozen=True)
+class ProbeEnd:
+    """What was measured before the first step, to choose beta by (dpo/probe.py)."""
+
+    step: int
+    metrics: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class CheckpointSaved:
     step: int
     path: str
+    is_best: bool = False  # of all validations so far
+
+
+@dataclass(frozen=True)
+class SamplesSaved:
+    """Pictures of the policy at this step, in `folder` inside the run (dpo/strip.py)."""
+
+    step: int
+    folder: str
 
 
 @dataclass(frozen=True)
 class Note:
-    """A sentence for a person: what is being prepared, a warning, a diagnosis."""
+    """A sentence for a person: what is being prepared, that a run is paused, a warning."""
 
     step: int
     message: str
     done: int = 0  # progress of a preparation, if total > 0
     total: int = 0
+    tone: str = ""  # "warning" for what a person should act on
 
 
 @dataclass(frozen=True)
@@ -57,8 +75,8 @@ class RunEnded:
     message: str = ""
 
 
-Event = RunStarted | StepEnd | ValidationEnd | CheckpointSaved | Note | RunEnded
-_TYPES = {cls.__name__: cls for cls in (RunStarted, StepEnd, ValidationEnd, CheckpointSaved, Note, RunEnded)}
+Event = RunStarted | ProbeEnd | StepEnd | ValidationEnd | CheckpointSaved | SamplesSaved | Note | RunEnded
+_TYPES = {cls.__name__: cls for cls in Event.__args__}
 
 
 def append_event(path: Path, event: Event) -> None:
@@ -83,6 +101,18 @@ def read_events(path: Path) -> Iterator[Event]:
             events = [earlier for earlier in events if earlier.step <= event.step and not isinstance(earlier, RunEnded)]
         events.append(event)
     yield from events
+
+
+def read_new_events(path: Path, place: int) -> tuple[list[Event], int]:
+    """The events written from byte `place` on, whether they still hold or not, and the place after them."""
+    if not path.exists():
+        return [], place
+    with path.open("rb") as file:
+        file.seek(place)
+        lines = file.read().splitlines(keepends=True)
+    if lines and not lines[-1].endswith(b"\n"):
+        lines.pop()  # still being written
+    return [event for event in map(_parse, lines) if event is not None], place + sum(map(len, lines))
 
 
 def _parse(line: bytes) -> Event | None:

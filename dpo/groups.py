@@ -1,4 +1,4 @@
-"""Groups: images that may be compared, because they share a prompt and a shape; and the screens a person sees of them.
+"""Groups: images that may be compared, because they share a prompt and a shape; and what a screen shows of one.
 
 Pure functions. Shapes come from decoded pixels: the size a generator wrote down is often that of an earlier stage, and
 rounding in upscalers moves the ratio a little, so ratios within `ASPECT_TOLERANCE` count as one.
@@ -10,7 +10,6 @@ same when files join the group later, in whatever order, and the same index aske
 from __future__ import annotations
 
 import hashlib
-import itertools
 import math
 import re
 import unicodedata
@@ -22,7 +21,7 @@ from dpo.metadata import ImageRecord
 
 ASPECT_TOLERANCE = 0.015
 SCREEN_SIZE = 9  # the number keys
-MODES = ("best_worst", "duel")
+MODES = ("best_worst", "duel", "triage")
 LORA_TAG = re.compile(r"<(?:lora|lyco|lycoris|locon|lokr|hypernet)\s*:[^<>]*>", re.IGNORECASE)
 
 
@@ -87,12 +86,20 @@ class Face(NamedTuple):
 
 @dataclass(frozen=True)
 class Screen:
-    """What is shown at once: a grid of up to nine images of a group, or two of them. The same images have the same key."""
+    """What is shown at once: up to nine images of a group, two of them, or one; in the order of the group.
 
-    key: str
+    `rest`: how many further images of the group could still be shown in this mode, but are not on this screen. `finishes`:
+    any answer makes the group done. `likely_left`: duels that the group probably takes, this one included; 0 where that
+    means nothing. `is_second`: the group has its pair, and somebody else is asked about the same two.
+    """
+
     group: Group
     mode: str  # one of MODES
     images: tuple[IndexedImage, ...]
+    rest: int
+    finishes: bool
+    likely_left: int = 0
+    is_second: bool = False
 
 
 class PromptForms(NamedTuple):
@@ -188,33 +195,3 @@ def prompt_of_key(key: str) -> int | None:
         return None
     number = int(key[:16], 16)
     return number - (1 << 64) if number >> 63 else number
-
-
-def split_into_screens(group: Group, mode: str) -> list[Screen]:
-    """Every image of the group on a screen, as `split_evenly` says."""
-    parts = [tuple(group.images[index] for index in part) for part in split_evenly(len(group.images), mode)]
-    return [Screen(screen_key(mode, group.key, [image.key for image in part]), group, mode, part) for part in parts]
-
-
-def split_evenly(size: int, mode: str) -> list[tuple[int, ...]]:
-    """The images (0 to size - 1) of each screen: even grids of at most nine, or duels in which each image meets one other.
-
-    An odd image out duels the first one, so that none is left unseen. A group of one has no screen.
-    """
-    if size < 2:
-        return []
-    if mode == "duel":
-        return [(i, i + 1) for i in range(0, size - 1, 2)] + ([(size - 1, 0)] if size % 2 else [])
-    count = screen_count(size, mode)
-    cuts = [round(i * size / count) for i in range(count + 1)]
-    return [tuple(range(start, end)) for start, end in itertools.pairwise(cuts)]
-
-
-def screen_count(size: int, mode: str) -> int:
-    """How many screens `split_evenly` makes of a group of two or more."""
-    return -(-size // 2) if mode == "duel" else -(-size // SCREEN_SIZE)
-
-
-def screen_key(mode: str, group: str, keys: Iterable[str]) -> str:
-    """The name of the screen that shows these images of a group, in whatever order."""
-    return hashlib.blake2b("\0".join((mode, group, *sorted(keys))).encode(), digest_size=12).hexdigest()

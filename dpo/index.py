@@ -9,18 +9,24 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
-from collections.abc import Iterable
+import threading
+import time
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from dpo.catalogue import IN_FOLDER, range_of
 from dpo.groups import identify, prompt_forms
 from dpo.rows import Batch, Facts, ImageRow, make_facts, to_image
+from dpo.scan import FEW, Found, read_all
 from dpo.standins import Giver
 
 if TYPE_CHECKING:
     from dpo.project import Database
 
-MOST_ROWS = 1024  # in one transaction
+MOST_READERS = 4
+SECONDS_OF_WORK = 0.5  # between two transactions of a scan: what one that is killed loses at most
+MOST_BATCHES = 16  # in one of them
+MOST_ROWS = 1024  # in one transaction that gives prompts
 _KEYS = "key IN (SELECT value FROM json_each(?))"
 _SAVED = ("fingerprint", "made", "key", "content", "prepared", "has_own", "state", *Facts._fields)
 
@@ -37,6 +43,38 @@ def remove_files(database: Database, paths: Iterable[str]) -> dict[str, list[int
             connection.execute(f"DELETE FROM images WHERE {chosen}", (listed,))
             count_change(connection)
     return ids
+
+
+def read_files(
+    database: Database,
+    files: list[Found],
+    giver: Giver,
+    gone: dict[str, list[int]],
+    report: Callable[[int], None],
+    stop: threading.Event | None = None,
+    processes: int | None = None,
+) -> tuple[int, int]:
+    """Read files and store what they say, until told to stop. Returns how many were read, and how many of those moved.
+
+    `gone`: as `remove_files` returned it. `processes`: how many read, 0 for this one; None decides by the number of files.
+    Raises LibraryError when a reading process dies; what was read is kept.
+    """
+    read = moved = 0
+    if processes is None:
+        processes = 0 if len(files) <= FEW else max(2, min(MOST_READERS, os.cpu_count() or 1))
+    pending: list[Batch] = []
+    saved = time.monotonic()
+    try:
+        for batch in read_all(files, processes, stop or threading.Event()):
+            pending.append(batch)
+            read += len(batch.rows)
+            report(read)
+            if len(pending) >= MOST_BATCHES or time.monotonic() - saved > SECONDS_OF_WORK:
+                moved += save_batches(database, pending, giver, gone)
+                pending, saved = [], time.monotonic()
+    finally:
+        moved += save_batches(database, pending, giver, gone)
+    return read, moved
 
 
 def save_batches(database: Database, batches: list[Batch], giver: Giver, gone: dict[str, list[int]]) -> int:

@@ -21,6 +21,7 @@ from pathlib import Path
 from dpo import StudioError, archive
 from dpo.archive import ArchiveError, Entry
 from dpo.metadata import read_file
+from dpo.metadata.records import NO_IMAGE
 from dpo.scan import IMAGE_ENDINGS
 
 TEXT_ENDINGS, TABLE_ENDING = (".txt", ".json"), ".csv"
@@ -29,7 +30,6 @@ LARGEST_TOTAL = 8 << 30  # bytes, unpacked
 LARGEST_IMAGE, LARGEST_TEXT, LARGEST_TABLE = 256 << 20, 4 << 20, 64 << 20  # bytes
 LONGEST_STEM, LONGEST_FOLDER = 150, 100  # bytes of UTF-8; systems end at 255, endings and numbers are added
 DEEPEST = 8
-NO_IMAGE = ("unreadable", "not_image", "damaged")  # of dpo.metadata.records.REASONS
 _WAITING = ".arriving"  # a scan passes over what is in here
 _ENDING = re.compile(
     rf"((?:{'|'.join(map(re.escape, IMAGE_ENDINGS))})?(?:\.txt|\.json)|\.csv|{'|'.join(map(re.escape, IMAGE_ENDINGS))})$",

@@ -24,7 +24,7 @@ class AlreadyRunning(StudioError):
 class Job:
     """Work in the queue. `state`: "queued", "running", "done", "stopped" or "failed". `done` of `total` is its progress."""
 
-    kind: str  # "train", "compare" or "candidates"
+    kind: str  # "train", "compare", "export", "probe" or "candidates"
     title: str  # for people: "training cats-2"
     key: str  # the same key is never queued twice, e.g. the run's name
     state: str = "queued"
@@ -85,8 +85,38 @@ class JobRegistry:
         return next((job for job in active if job.state == "running"), active[0] if active else None)
 
     def active(self) -> list[Job]:
+        """The job that has the device, then those that wait, in their order."""
         with self._lock:
-            return [job for job in self._jobs if job.is_active]
+            return [job for job in self._jobs if job.state == "running"] + [job for job, _ in self._queue]
+
+    def cancel(self, job: Job) -> bool:
+        """Take a job that waits out of the queue. False if it does not wait any more: then only its own work can end it."""
+        with self._lock:
+            place = self._place(job)
+            if place is None:
+                return False
+            del self._queue[place]
+            job.state = "stopped"
+        job.stop.set()
+        job.finished.set()
+        return True
+
+    def move(self, job: Job, places: int) -> bool:
+        """Move a job that waits so many places back, or forward if negative; no further than the ends of the queue.
+
+        False if it does not wait any more.
+        """
+        with self._lock:
+            place = self._place(job)
+            if place is None:
+                return False
+            entry = self._queue[place]
+            del self._queue[place]
+            self._queue.insert(max(0, place + places), entry)
+        return True
+
+    def _place(self, job: Job) -> int | None:
+        return next((place for place, (waiting, _) in enumerate(self._queue) if waiting is job), None)
 
     def find(self, kind: str, key: str | None = None) -> Job | None:
         """The newest job of this kind (and key), whatever became of it."""

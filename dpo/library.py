@@ -21,11 +21,14 @@ from dpo import StudioError
 from dpo.catalogue import (
     IN_FOLDER,
     Catalogue,
+    ImageFacts,
     LeftOut,
     count_facets,
     find_faces,
+    find_facts,
     find_group,
     find_members,
+    find_models,
     list_left_out,
     make_catalogue,
     range_of,
@@ -38,16 +41,17 @@ from dpo.index import (
     give_prompts,
     mark_broken,
     mark_shared,
+    read_files,
     remove_files,
-    save_batches,
 )
 from dpo.metadata import content_key
-from dpo.rows import Batch, to_image
-from dpo.scan import FEW, IMAGE_ENDINGS, LibraryError, Scan, ScanReport, is_known, list_folder, read_all, to_search
+from dpo.metadata.records import NO_IMAGE
+from dpo.rows import to_image
+from dpo.scan import IMAGE_ENDINGS, LibraryError, Scan, ScanReport, is_known, list_folder, look_at, to_search
 from dpo.standins import Giver, StandIns
 
 if TYPE_CHECKING:
-    from dpo.picks import GivenPrompts
+    from dpo.given import GivenPrompts
     from dpo.project import Database
 
 __all__ = [
@@ -55,9 +59,6 @@ __all__ = [
     "resolve_folder",
 ]  # fmt: skip
 
-MOST_READERS = 4
-SECONDS_OF_WORK = 0.5  # between two transactions of a scan: what one that is killed loses at most
-MOST_BATCHES = 16  # in one of them
 NEAR = 4  # bits of 64 in which the hashes of near-duplicates differ at most
 MOST_KEPT = 16  # answers for views; a page asks for one or two
 
@@ -124,27 +125,48 @@ class Library:
                 "Choose the folder your images are in."
             )
         giver = self._giver(folder)
-        read = moved = 0
         unchanged = total - len(changed)
         report(unchanged, total)
-        if processes is None:
-            processes = 0 if len(changed) <= FEW else max(2, min(MOST_READERS, os.cpu_count() or 1))
-        pending: list[Batch] = []
-        saved = time.monotonic()
-        try:
-            for batch in read_all(changed, processes, stop):
-                pending.append(batch)
-                read += len(batch.rows)
-                report(unchanged + read, total)
-                if len(pending) >= MOST_BATCHES or time.monotonic() - saved > SECONDS_OF_WORK:
-                    moved += save_batches(self._database, pending, giver, gone)
-                    pending, saved = [], time.monotonic()
-        finally:
-            moved += save_batches(self._database, pending, giver, gone)
+        read, moved = read_files(
+            self._database, changed, giver, gone, lambda done: report(unchanged + done, total), stop, processes
+        )
         give_again(self._database, folder, giver)
         return ScanReport(total, read, unchanged, sum(map(len, gone.values())), unchanged + read < total, moved)
 
+    def add_files(
+        self, paths: Iterable[str | Path], report: Callable[[int, int], None] = lambda done, total: None
+    ) -> dict[str, str]:
+        """Index these files wherever they lie; what lies beside them is not looked at. Returns path, as it was given -> key of
+        those that are images; what is wrong with another, `images_at` says.
+
+        `report(done, total)` counts files. Raises StandInError for a table of their folders that cannot be used.
+        """
+        given = {str(path): _place(path) for path in paths}
+        places = sorted(set(given.values()))
+        known = {path: (fingerprint, bool(has_own)) for path, fingerprint, has_own in self._database.tuples(
+            "SELECT path, fingerprint, has_own FROM images WHERE path IN (SELECT value FROM json_each(?))", (json.dumps(places),)
+        )}  # fmt: skip
+        found = [item for item in map(look_at, places) if not item.problem]
+        changed = [item for item in found if not is_known(item, *known.get(item.path, ("", False)))]
+        choices: dict[str, StandIns] = {}
+        for folder in {os.path.dirname(path) for path in places}:
+            choices |= self._choices(folder)
+        others = len(places) - len(changed)
+        report(others, len(places))
+        giver = Giver(choices, self._given.typed())
+        read_files(self._database, changed, giver, {}, lambda done: report(others + done, len(places)))
+        images = self.images_at(places)
+        good = {path: image.key for path, image in images.items() if image.record.reason not in NO_IMAGE}
+        return {path: good[place] for path, place in given.items() if place in good}
+
     # --- asking
+
+    def images_at(self, paths: Iterable[str | Path]) -> dict[str, IndexedImage]:
+        """What is known of the files at these paths, by path as it was given; those that were never read are missing."""
+        given = {str(path): _place(path) for path in paths}
+        listed = json.dumps(list(given.values()))
+        images = {image.path: image for image in self._images("path IN (SELECT value FROM json_each(?))", (listed,))}
+        return {path: images[place] for path, place in given.items() if place in images}
 
     def revision(self) -> int:
         """Grows whenever the index changed: cheap to ask."""
@@ -193,6 +215,14 @@ class Library:
         """The image with this content, at a path where it still is if there is one."""
         found = self._images("key = ?", (key,))
         return next((image for image in found if os.path.exists(image.path)), found[0] if found else None)
+
+    def image_facts(self, keys: Iterable[str]) -> dict[str, ImageFacts]:
+        """What pairs of these images are judged by, in one question; an image that no scan has seen is missing."""
+        return find_facts(self._database, keys)
+
+    def models(self, paths: Iterable[str]) -> dict[str, str]:
+        """What each of these files says of the model that made it, "" for nothing; a file that no scan has seen is missing."""
+        return find_models(self._database, paths)
 
     # --- pixels
 
@@ -344,6 +374,12 @@ def _is_text(path: str) -> bool:
 
 def _absolute(folder: str | Path) -> Path:
     return Path(str(folder).strip()).expanduser().resolve()
+
+
+def _place(path: str | Path) -> str:
+    """The path by which a scan would know a file: its folder resolved, its own name as it is."""
+    folder, name = os.path.split(os.path.abspath(os.path.expanduser(path)))
+    return os.path.join(os.path.realpath(folder), name)
 
 
 def _absolute_view(view: View) -> View:

@@ -1,50 +1,44 @@
-"""Picks: what people said about groups, kept as rows that are only ever added; an undo is a row too.
+"""Picks: what people said about groups, kept as rows that are only ever added; taking back is a row too.
 
-A pick arrives from a page as an operation, a dict. `client` and `number` name it for good: sent twice, it counts once.
-
-    {"client", "number", "op": "best_worst", "group", "images": [keys as shown], "result": [best key, worst key]}
-    {"client", "number", "op": "duel", "group", "images": [left key, right key], "result": "left" | "right" | "tie" | "skip"}
-    {"client", "number", "op": "skip", "group", "images": [keys as shown], "result": mode}    nothing more from this group
-    {"client", "number", "op": "undo", "undoes": [client, number]}
-
-Prompt and paths are stored with a pick, because the index of images may be thrown away. A pick is live unless undone.
+A pick arrives from a page as an operation (`dpo.operations`). `client` and `number` name it for good: sent twice, it counts
+once. Prompt and paths are stored with it, because the index of images may be thrown away. A row is live unless an undo names
+it, or its group was opened again later. What live picks come to is worked out by `Book`, in memory.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
-import re
-import secrets
+import os
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from itertools import count
 from typing import TYPE_CHECKING
 
-from dpo.groups import MODES, IndexedImage, View, normalise_prompt, prompt_forms, without_loras
-from dpo.pairs import Pair
-from dpo.progress import Change, NextScreens, Progress
-from dpo.standins import StandIns
+from dpo.book import Book
+from dpo.config import TrainConfig
+from dpo.groups import IndexedImage, View, normalise_prompt, prompt_forms, without_loras
+from dpo.judging import LEAST_RANKED, JudgedPair
+from dpo.operations import Pick, Refused, check_name, check_result, check_shape
+from dpo.pairs import Like, Pair, Ranking, held_out_prompts
+from dpo.progress import Asking, NextScreens, Progress
+from dpo.ranking import cohens_kappa
+from dpo.rules import PickRules
 
 if TYPE_CHECKING:
+    from dpo.leases import Leases
     from dpo.library import Library
     from dpo.project import Database
 
 MOST_KEPT = 8  # views whose progress is kept; a page asks for one
-DUEL_RESULTS = ("left", "right", "tie", "skip")
-_PICK_FIELDS = {"client", "number", "op", "group", "images", "result"}
-_FIELDS = {
-    "best_worst": _PICK_FIELDS,
-    "duel": _PICK_FIELDS,
-    "skip": _PICK_FIELDS,
-    "undo": {"client", "number", "op", "undoes"},
-}
-
-
-class Refused(ValueError):
-    """An operation that says nothing we understand. The message says why."""
+IMPORTED = "import"  # the client of rows that no page sent
+_COLUMNS = (
+    "position, client, number, op, group_key, prompt, keys, result, chosen, rejected, rater, received, is_clear, is_second, "
+    "source, confidence, size, coalesce(undoes, about, 0), paths"
+)
 
 
 @dataclass(frozen=True)
@@ -56,48 +50,96 @@ class Applied:
 
 
 @dataclass(frozen=True)
-class Pick:
-    """One live pick. `position` grows with every row; `keys` are the images as they were shown."""
+class ImportedPair:
+    """A pair from elsewhere, its images by content key. `rejected_key` is "" where a reject is still needed; `paths` are then
+    one. `origin` says what it was imported from, `source` names that for people."""
 
-    position: int
-    client: str
-    number: int
-    op: str
-    group: str
     prompt: str
-    keys: tuple[str, ...]
-    result: str
-    chosen: str  # key, or "" where the pick prefers none
-    rejected: str
+    chosen_key: str
+    rejected_key: str
+    paths: tuple[str, ...]
+    confidence: float
+    source: str
+    origin: str
 
 
 @dataclass(frozen=True)
 class PickedPair:
-    """A pair and the pick it came from. `missing` are the files of it that are no longer there."""
+    """A pair, the group it came from, and how it stands.
 
-    pick: Pick
+    `chosen` and `rejected` are keys; "" for a reject that is still needed. `position`, `rater` and `made` (seconds since 1970)
+    are of the newest pick that it rests on. `missing`: its files that are no longer there. `is_validation`: its prompt is kept
+    out of training at the usual share.
+    """
+
     pair: Pair
+    group: str
+    chosen: str
+    rejected: str
+    rater: str
+    made: float
+    position: int
+    state: str  # "used", "deleted" or "needs_reject"
+    is_swapped: bool
     missing: tuple[str, ...]
+    is_validation: bool
+
+
+@dataclass(frozen=True)
+class Sides:
+    """How often the left image won a duel, the right one, and neither."""
+
+    left: int
+    right: int
+    ties: int
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Of `count` groups that two people saw, in how many both said the same; `kappa` takes chance out of it (Cohen), None
+    where that is not defined."""
+
+    count: int
+    agreed: int
+    kappa: float | None
 
 
 class PickStore:
     """The picks of a project. `find_image(key)` answers what the index knows of an image, or None."""
 
-    def __init__(self, database: Database, find_image: Callable[[str], IndexedImage | None]) -> None:
+    def __init__(self, database: Database, find_image: Callable[[str], IndexedImage | None], leases: Leases) -> None:
         self._database = database
         self._find_image = find_image
+        self._leases = leases
         self._progress: dict[tuple[View, str], Progress] = {}  # the oldest first
         self._asking = threading.Lock()
+        self._book = Book()
+        self._reading = threading.Lock()
+        # What the pairs were worked out from, and they.
+        self._picked: tuple[tuple, list[PickedPair]] = ((), [])
 
     def project_id(self) -> str:
         return self._database.read("SELECT value FROM facts WHERE name = 'project'")[0]["value"]
 
     def revision(self) -> int:
-        """Grows with every operation stored: cheap to ask, so that a page redraws only then."""
-        return self._database.read("SELECT coalesce(max(position), 0) AS last FROM picks")[0]["last"]
+        """Grows with every operation stored and every change of the rules: cheap to ask, so that a page redraws only then."""
+        changes = "coalesce((SELECT value FROM facts WHERE name = 'rules_changed'), 0)"
+        return self._database.read(f"SELECT coalesce(max(position), 0) + {changes} AS last FROM picks")[0]["last"]
 
-    def apply(self, operations: Iterable[dict]) -> Applied:
-        """Store operations in one transaction; when this returns they are on disk.
+    def rules(self) -> PickRules:
+        rows = self._database.read("SELECT value FROM facts WHERE name = 'rules'")
+        return PickRules.from_json(rows[0]["value"]) if rows else PickRules()
+
+    def set_rules(self, rules: PickRules) -> None:
+        with self._database.write() as connection:
+            connection.execute("INSERT OR REPLACE INTO facts VALUES ('rules', ?)", (rules.to_json(),))
+            connection.execute("INSERT INTO facts VALUES ('rules_changed', 1) ON CONFLICT (name) DO UPDATE SET value = value + 1")
+
+    # --- storing
+
+    def apply(self, operations: Iterable[dict], rater: str = "") -> Applied:
+        """Store operations in one transaction; when this returns they are on disk. `rater`: the login, which goes before the
+        names that operations give.
 
         A malformed one is refused with a reason and the others are kept; one that is known already changes nothing.
         Raises ProjectError if the disk refuses: then none was stored.
@@ -106,153 +148,195 @@ class PickStore:
         with self._database.write() as connection:
             for operation in operations:
                 try:
-                    new += self._store(connection, operation)
+                    new += self._store(connection, operation, rater)
                 except Refused as reason:
                     refused.append(str(reason))
         return Applied(new, tuple(refused))
 
+    def import_pairs(self, rows: Sequence[ImportedPair]) -> int:
+        """Store pairs from elsewhere in one transaction; returns how many were new. The same images under the same prompt
+        count once, wherever they came from; what was taken back comes again. Raises ProjectError if the disk refuses."""
+        with self._database.write() as connection:
+            return sum(_import(connection, row) for row in rows)
+
+    # --- asking
+
+    def book(self) -> Book:
+        """The picks in memory, as they are now."""
+        with self._reading:
+            rows = self._database.tuples(
+                f"SELECT {_COLUMNS} FROM picks WHERE position > ? ORDER BY position", (self._book.position,)
+            )
+            self._book.take_in(map(_to_pick, rows), self.rules())
+        return self._book
+
     def live(self) -> list[Pick]:
-        """All live picks, oldest first."""
-        return [_to_pick(row) for row in self._database.read("SELECT * FROM live_picks ORDER BY position")]
+        """All live picks and imports, oldest first."""
+        return self.book().live()
 
     def recent(self, before: int | None, count: int) -> list[Pick]:
-        """Up to `count` live picks, newest first, from those older than position `before` (None: from the newest on)."""
-        rows = self._database.read(
-            "SELECT * FROM live_picks WHERE position < coalesce(?, 9e18) ORDER BY position DESC LIMIT ?", (before, count)
-        )
-        return [_to_pick(row) for row in rows]
+        """Up to `count` live picks that pages made, newest first, from those older than position `before` (None: from the
+        newest on)."""
+        return self.book().recent(before, count)
 
     def picked_pairs(self) -> list[PickedPair]:
-        """Every pair the live picks make, oldest first, also those whose files are gone.
+        """Every pair the live picks make, oldest first, also those whose files are gone. Nobody may change the list.
 
-        Where the same images were shown twice, the later pick counts. A file that was moved is found by its content, if a
-        scan has seen it where it is now.
+        A file that was moved is found by its content, if a scan has seen it where it is now.
         """
-        newest = {}
-        for row in self._database.read("SELECT * FROM live_picks WHERE op != 'skip' ORDER BY position"):
-            pick = _to_pick(row)
-            newest[pick.op, frozenset(pick.keys)] = (pick, dict(zip(pick.keys, json.loads(row["paths"]), strict=True)))
-        pairs = []
-        for pick, paths in sorted(newest.values(), key=lambda item: item[0].position):
-            if pick.chosen:
-                chosen, rejected = (self._locate(key, paths[key]) for key in (pick.chosen, pick.rejected))
-                missing = tuple(path for path in (chosen, rejected) if not Path(path).exists())
-                pairs.append(PickedPair(pick, Pair(pick.prompt, chosen, rejected, source=pick.op), missing))
-        return pairs
+        book = self.book()
+        judged = book.pairs()
+        elsewhere = {}  # what is not where it was: key -> where it is now, "" for nowhere
+        for key in (key for pair in judged for key in (pair.chosen, pair.rejected) if key):
+            if not os.path.exists(book.path_of(key)):
+                elsewhere[key] = self._find_path(key)
+        state = (judged, elsewhere)
+        kept, picked = self._picked
+        if not (kept and kept[0] is judged and kept[1] == elsewhere):
+            picked = _pick_pairs(book, judged, elsewhere)
+            self._picked = (state, picked)
+        return picked
 
     def pairs(self) -> list[Pair]:
-        """The pairs to train on: of live picks that prefer one image, with both files there."""
-        return [picked.pair for picked in self.picked_pairs() if not picked.missing]
+        """The pairs to train on: not deleted, whole, with both files there."""
+        return [picked.pair for picked in self.picked_pairs() if picked.state == "used" and not picked.missing]
 
-    def next_screens(self, library: Library, view: View, mode: str, want: int, have: set[str], first: str = "") -> NextScreens:
-        """Up to `want` further screens of a view, in the order of its groups' first paths; those of group `first` before all
-        others. `have`: the keys of screens that the page holds. See `Progress` for what is open."""
+    def rankings(self) -> list[Ranking]:
+        """The groups that duels have ranked to the end, without the images whose files are gone."""
+        book = self.book()
+        found = []
+        for ranked in book.rankings():
+            files = tuple(filter(None, (self._file_of(book, key) for key in ranked.images)))
+            if len(files) >= LEAST_RANKED:
+                found.append(Ranking(ranked.prompt, files, ranked.confidence, "duel", ranked.made_by))
+        return found
+
+    def likes(self) -> list[Like]:
+        """The images called good or bad in triage that never became a pair and are still there; one for everybody who said so,
+        so that people who disagree cancel each other."""
+        book = self.book()
+        said = ((pick, self._file_of(book, pick.keys[0])) for pick in book.labels())
+        return [Like(pick.prompt, file, pick.result == "good", rater=pick.rater) for pick, file in said if file]
+
+    def sides(self) -> Sides:
+        """Of all live duels, second opinions too."""
+        results = [pick.result for pick in self.book().live() if pick.op == "duel"]
+        return Sides(*map(results.count, ("left", "right", "tie")))
+
+    def agreement(self) -> Agreement:
+        """Of the pairs about which somebody else gave a second opinion: on which side the first saw the better image (as the
+        second was shown them), against what the second said."""
+        book = self.book()
+        opinions = {}
+        for pick in book.live():
+            if pick.is_second and pick.result != "skip":
+                for pair in book.pairs_of(pick.keys):
+                    if set(pair.keys) == set(pick.keys) and pair.rater != pick.rater:
+                        preferred = pair.rejected if pair.is_swapped else pair.chosen
+                        first = "left" if preferred == pick.keys[0] else "right"
+                        opinions[pair.keys] = first, "tie" if pick.result == "both_bad" else pick.result
+        first, second = zip(*opinions.values(), strict=True) if opinions else ((), ())
+        agreed = sum(one == other for one, other in opinions.values())
+        return Agreement(len(opinions), agreed, cohens_kappa(first, second))
+
+    def next_screens(self, library: Library, view: View, asking: Asking) -> NextScreens:
+        """What is to be shown next of a view; see `Progress`."""
         with self._asking:
-            return self._brought_up_to_date(library, view, mode).next_screens(library, want, have, first)
+            return self._progress_of(view, asking.mode).next_screens(library, self.book(), asking)
 
     def unpicked(self, library: Library, view: View, mode: str) -> dict[str, int]:
-        """Group key -> screens still open, of the groups that have picks; of all others every screen is."""
+        """Group key -> 1 if it is open, 0 if it is done, of the groups that have picks; all others are open."""
         with self._asking:
-            return self._brought_up_to_date(library, view, mode).unpicked()
+            return self._progress_of(view, mode).unpicked(library, self.book())
 
-    def _brought_up_to_date(self, library: Library, view: View, mode: str) -> Progress:
-        progress = self._progress.pop((view, mode), None) or Progress(view, mode)
+    # --- inside
+
+    def _progress_of(self, view: View, mode: str) -> Progress:
+        progress = self._progress.pop((view, mode), None) or Progress(view, mode, self.project_id(), self._leases)
         self._progress[view, mode] = progress
         while len(self._progress) > MOST_KEPT:
             del self._progress[next(iter(self._progress))]
-        position = self.revision()
-        rows = self._database.read(
-            "SELECT pick.op, pick.group_key, pick.keys, entry.op = 'undo' AS is_undo FROM picks AS entry "
-            "JOIN picks AS pick ON pick.position = coalesce(entry.undoes, entry.position) "
-            "WHERE entry.position > ? AND entry.position <= ?",
-            (progress.position, position),
-        )
-        changes = [Change(row["op"], row["group_key"], tuple(row["keys"].split()), -1 if row["is_undo"] else 1) for row in rows]
-        progress.bring_up_to_date(library, changes, position)
         return progress
 
-    def _store(self, connection: sqlite3.Connection, operation: dict) -> int:
+    def _store(self, connection: sqlite3.Connection, operation: dict, rater: str) -> int:
         """Insert one operation; 1 if it was new. Raises Refused."""
-        client, number, op = _check_shape(operation)
+        client, number, op = check_shape(operation)
         if connection.execute("SELECT 1 FROM picks WHERE client = ? AND number = ?", (client, number)).fetchone():
             return 0
         row = {"client": client, "number": number, "op": op, "received": time.time()}
-        if op == "undo":
-            row["undoes"] = self._check_undo(connection, operation["undoes"])
-        else:
-            row |= self._check_pick(op, operation)
-        names = ", ".join(row)
-        connection.execute(f"INSERT INTO picks ({names}) VALUES ({', '.join('?' * len(row))})", tuple(row.values()))
+        row["rater"] = rater or operation.get("rater", "").strip()
+        match op:
+            case "undo":
+                row["undoes"] = _find_live(connection, operation["undoes"])["position"]
+            case "clearly":
+                pick = _find_live(connection, operation["of"])
+                if pick["op"] != "duel":
+                    raise Refused(f"a {pick['op']} cannot be said clearly, only a duel")
+                row |= {"about": pick["position"], "group_key": pick["group_key"]}
+            case "reopen":
+                row["group_key"] = operation["group"]
+            case "drop" | "swap":
+                row |= {"group_key": operation["group"], "keys": " ".join(operation["images"])}
+                self._check_known(connection, operation["images"])
+            case _:
+                row |= self._check_pick(operation)
+        _insert(connection, row)
         return 1
 
-    def _check_undo(self, connection: sqlite3.Connection, undoes) -> int:
-        if not (isinstance(undoes, list) and len(undoes) == 2 and _is_client(undoes[0]) and _is_number(undoes[1])):
-            raise Refused(f"undoes={undoes!r} does not name a pick")
-        row = connection.execute("SELECT position FROM live_picks WHERE client = ? AND number = ?", undoes).fetchone()
-        if row is None:
-            raise Refused(f"pick {undoes[1]} of {undoes[0]} is unknown or taken back already")
-        return row["position"]
-
-    def _check_pick(self, op: str, operation: dict) -> dict:
-        group, keys = operation["group"], operation["images"]
-        if not _is_key(group):
-            raise Refused(f"group={group!r} is not a group's key")
-        if not isinstance(keys, list) or not all(map(_is_key, keys)) or len(set(keys)) != len(keys):
-            raise Refused("images is not a list of different image keys")
-        if len(keys) < 2 or (op == "duel" and len(keys) != 2):
-            raise Refused(f"a {op} of {len(keys)} images")
+    def _check_pick(self, operation: dict) -> dict:
+        keys = operation["images"]
+        result, chosen, rejected = check_result(operation)
         images = [self._find_image(key) for key in keys]
         if None in images:
             raise Refused(f"image {keys[images.index(None)]!r} is not in the index; scan its folder again")
         # A view may leave LoRA tags and case aside; nothing makes different words comparable.
         if len({forms and forms.both for forms in (prompt_forms(image.record.prompt) for image in images)}) != 1:
             raise Refused("the images have different prompts")
-        result, chosen, rejected = _check_result(op, keys, operation["result"])
         prompt = _prompt_of_pick(images, keys.index(chosen) if chosen else 0)
         paths = json.dumps([image.path for image in images])
         return {
-            "group_key": group, "prompt": prompt, "keys": " ".join(keys), "paths": paths,
-            "result": result, "chosen": chosen, "rejected": rejected,
+            "group_key": operation["group"], "prompt": prompt, "keys": " ".join(keys), "paths": paths,
+            "result": result, "chosen": chosen, "rejected": rejected, "is_clear": operation.get("clearly", False),
+            "is_second": operation.get("second", False), "size": operation.get("size", 0),
         }  # fmt: skip
 
-    def _locate(self, key: str, path: str) -> str:
-        if not Path(path).exists():
-            image = self._find_image(key)
-            return image.path if image else path
-        return path
+    def _check_known(self, connection: sqlite3.Connection, keys: list[str]) -> None:
+        for key in keys:
+            seen = "SELECT 1 FROM picks WHERE instr(keys, ?) LIMIT 1"
+            if self._find_image(key) is None and not connection.execute(seen, (key,)).fetchone():
+                raise Refused(f"image {key!r} is not known")
+
+    def _file_of(self, book: Book, key: str) -> str:
+        """Where the image is now, "" for nowhere."""
+        path = book.path_of(key)
+        return path if os.path.exists(path) else self._find_path(key)
+
+    def _find_path(self, key: str) -> str:
+        image = self._find_image(key)
+        return image.path if image and os.path.exists(image.path) else ""
 
 
-class GivenPrompts:
-    """What people said about prompts: which stand-ins a folder may use, and prompts they typed."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
-
-    def choices(self) -> dict[str, StandIns]:
-        """Absolute folder -> what was chosen for it."""
-        rows = self._database.read("SELECT * FROM stand_ins")
-        return {
-            row["folder"]: StandIns(bool(row["sidecar"]), bool(row["folder_name"]), row["csv"], bool(row["pixels"]))
-            for row in rows
-        }
-
-    def choose(self, folder: str, choice: StandIns) -> None:
-        with self._database.write() as connection:
-            values = folder, choice.sidecar, choice.folder_name, choice.table, choice.pixels
-            connection.execute("INSERT OR REPLACE INTO stand_ins VALUES (?, ?, ?, ?, ?)", values)
-
-    def typed(self) -> dict[str, str]:
-        """Content key -> prompt."""
-        return {row["key"]: row["prompt"] for row in self._database.read("SELECT * FROM typed_prompts")}
-
-    def give(self, key: str, prompt: str) -> None:
-        """Keep a prompt somebody typed; one that says nothing takes it back."""
-        prompt = prompt.encode("utf-8", "replace").decode().strip()
-        with self._database.write() as connection:
-            if normalise_prompt(prompt):
-                connection.execute("INSERT OR REPLACE INTO typed_prompts VALUES (?, ?)", (key, prompt))
-            else:
-                connection.execute("DELETE FROM typed_prompts WHERE key = ?", (key,))
+def _pick_pairs(book: Book, judged: list[JudgedPair], elsewhere: dict[str, str]) -> list[PickedPair]:
+    """The pairs with their files. `elsewhere`: where images are that are not where they were last shown, "" for nowhere."""
+    usable = (
+        pair.prompt
+        for pair in judged
+        if pair.state == "used" and elsewhere.get(pair.chosen) != "" != elsewhere.get(pair.rejected)
+    )
+    held_out = held_out_prompts(usable, TrainConfig().validation_share)
+    found = []
+    for pair in judged:
+        keys = [key for key in (pair.chosen, pair.rejected) if key]
+        paths = [elsewhere.get(key) or book.path_of(key) for key in keys]
+        missing = tuple(path for key, path in zip(keys, paths, strict=True) if elsewhere.get(key) == "")
+        files = Pair(pair.prompt, *(*paths, "")[:2], pair.confidence, pair.source, pair.made_by)
+        found.append(
+            PickedPair(
+                files, pair.group, pair.chosen, pair.rejected, pair.rater, pair.made, pair.position, pair.state,
+                pair.is_swapped, missing, pair.prompt in held_out,
+            )
+        )  # fmt: skip
+    return found
 
 
 def _prompt_of_pick(images: list[IndexedImage], first: int) -> str:
@@ -261,93 +345,48 @@ def _prompt_of_pick(images: list[IndexedImage], first: int) -> str:
     return prompts[0] if len(set(prompts)) == 1 else without_loras(prompts[first])
 
 
-def _check_shape(operation: dict) -> tuple[str, int, str]:
-    if not isinstance(operation, dict):
-        raise Refused(f"{operation!r} is not an operation")
-    op = operation.get("op")
-    if not isinstance(op, str) or op not in _FIELDS:
-        raise Refused(f"op={op!r} is not known")
-    if operation.keys() != _FIELDS[op]:
-        raise Refused(f"a {op} has {', '.join(sorted(_FIELDS[op]))}, not {', '.join(sorted(map(str, operation)))}")
-    client, number = operation["client"], operation["number"]
-    if not _is_client(client):
-        raise Refused(f"client={client!r} is not a client's name")
-    if not _is_number(number):
-        raise Refused(f"number={number!r} is not a count")
-    return client, number, op
+def _find_live(connection: sqlite3.Connection, name) -> sqlite3.Row:
+    client, number = check_name(name)
+    row = connection.execute("SELECT * FROM live_picks WHERE client = ? AND number = ?", (client, number)).fetchone()
+    if row is None:
+        raise Refused(f"pick {number} of {client} is unknown, taken back already, or its group was opened again")
+    return row
 
 
-def _is_client(value) -> bool:
-    return isinstance(value, str) and re.fullmatch(r"[A-Za-z0-9_-]{4,64}", value) is not None
+def _import(connection: sqlite3.Connection, pair: ImportedPair) -> int:
+    """Insert one pair; 1 if it was new."""
+    assert pair.chosen_key and pair.chosen_key != pair.rejected_key, pair
+    keys = [key for key in (pair.chosen_key, pair.rejected_key) if key]
+    assert len(keys) == len(pair.paths), pair
+    prompt = normalise_prompt(pair.prompt)
+    number = int(_digest(prompt, pair.chosen_key, pair.rejected_key)[:13], 16)  # 52 bits
+    for attempt in count():  # a name is used once, so a pair that was taken back comes again under the next one
+        client = f"{IMPORTED}-{attempt}"
+        name = client, number
+        if connection.execute("SELECT 1 FROM live_picks WHERE client = ? AND number = ?", name).fetchone():
+            return 0
+        if not connection.execute("SELECT 1 FROM picks WHERE client = ? AND number = ?", name).fetchone():
+            break
+    row = {
+        "client": client, "number": number, "op": "import", "received": time.time(),
+        "group_key": _digest(pair.origin, prompt)[:32], "prompt": prompt, "keys": " ".join(keys),
+        "paths": json.dumps(pair.paths), "chosen": pair.chosen_key, "rejected": pair.rejected_key,
+        "source": pair.source, "confidence": pair.confidence,
+    }  # fmt: skip
+    _insert(connection, row)
+    return 1
 
 
-def _is_number(value) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**53
+def _digest(*words: str) -> str:
+    return hashlib.blake2b("\0".join(words).encode("utf-8", "surrogatepass"), digest_size=32).hexdigest()
 
 
-def _is_key(value) -> bool:
-    return isinstance(value, str) and re.fullmatch(r"[0-9a-f]{8,64}", value) is not None
+def _insert(connection: sqlite3.Connection, row: dict) -> None:
+    names = ", ".join(row)
+    connection.execute(f"INSERT INTO picks ({names}) VALUES ({', '.join('?' * len(row))})", tuple(row.values()))
 
 
-def _check_result(op: str, keys: list[str], result) -> tuple[str, str, str]:
-    """The result as stored, the chosen key and the rejected key ("" where nothing is preferred)."""
-    if op == "skip":
-        if result not in MODES:
-            raise Refused(f"result={result!r} of a skip is not the mode it was shown in")
-        return result, "", ""
-    if op == "duel":
-        if result not in DUEL_RESULTS:
-            raise Refused(f"result={result!r} of a duel is not one of {', '.join(DUEL_RESULTS)}")
-        left, right = keys
-        return result, *{"left": (left, right), "right": (right, left)}.get(result, ("", ""))
-    if not (isinstance(result, list) and len(result) == 2 and result[0] != result[1] and all(key in keys for key in result)):
-        raise Refused(f"result={result!r} does not name a best and another worst of the images shown")
-    return "", *result
-
-
-def _to_pick(row: sqlite3.Row) -> Pick:
-    return Pick(
-        row["position"], row["client"], row["number"], row["op"], row["group_key"], row["prompt"],
-        tuple(row["keys"].split()), row["result"], row["chosen"], row["rejected"],
-    )  # fmt: skip
-
-
-def _create_picks(connection: sqlite3.Connection) -> None:
-    connection.execute("CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL)")
-    connection.execute("INSERT INTO facts VALUES ('project', ?)", (secrets.token_hex(8),))
-    connection.execute("""
-        CREATE TABLE picks (
-            position INTEGER PRIMARY KEY AUTOINCREMENT,
-            client TEXT NOT NULL,
-            number INTEGER NOT NULL,
-            op TEXT NOT NULL,
-            received REAL NOT NULL,           -- seconds since 1970
-            group_key TEXT NOT NULL DEFAULT '',
-            prompt TEXT NOT NULL DEFAULT '',
-            keys TEXT NOT NULL DEFAULT '',    -- of the images as shown, separated by spaces
-            paths TEXT NOT NULL DEFAULT '[]', -- of the same images, JSON
-            result TEXT NOT NULL DEFAULT '',
-            chosen TEXT NOT NULL DEFAULT '',
-            rejected TEXT NOT NULL DEFAULT '',
-            undoes INTEGER UNIQUE REFERENCES picks (position),
-            UNIQUE (client, number)
-        )""")
-    connection.execute("""
-        CREATE VIEW live_picks AS
-        SELECT * FROM picks AS pick
-        WHERE op != 'undo' AND NOT EXISTS (SELECT 1 FROM picks WHERE undoes = pick.position)""")
-
-
-def _create_given_prompts(connection: sqlite3.Connection) -> None:
-    connection.execute("""
-        CREATE TABLE stand_ins (
-            folder TEXT PRIMARY KEY,
-            sidecar INTEGER NOT NULL,
-            folder_name INTEGER NOT NULL,
-            csv TEXT NOT NULL,            -- path of a table, "" for none
-            pixels INTEGER NOT NULL
-        )""")
-    connection.execute("CREATE TABLE typed_prompts (key TEXT PRIMARY KEY, prompt TEXT NOT NULL)")
-
-
-PICK_MIGRATIONS = [_create_picks, _create_given_prompts]
+def _to_pick(row: tuple) -> Pick:
+    *said, rater, made, is_clear, is_second, source, confidence, size, about, paths = row
+    said[6] = tuple(said[6].split())
+    return Pick(*said, rater, made, bool(is_clear), bool(is_second), source, confidence, size, about, tuple(json.loads(paths)))

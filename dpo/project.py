@@ -1,7 +1,7 @@
 """A project is a folder: what people said (picks.sqlite), what is known of images (index.sqlite), cache/, runs/, exports/.
 
 Only this module and the stores it hands out (`Library`, `PickStore`) speak SQL. Two files, so that a scan never blocks a
-pick. Several processes may open a project.
+pick; which page has which group just now is a third (leases.sqlite). Several processes may open a project.
 """
 
 from __future__ import annotations
@@ -15,8 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dpo import StudioError
+from dpo.given import GivenPrompts
+from dpo.leases import LEASE_MIGRATIONS, Leases
 from dpo.library import INDEX_MIGRATIONS, Library
-from dpo.picks import PICK_MIGRATIONS, GivenPrompts, PickStore
+from dpo.pick_tables import PICK_MIGRATIONS
+from dpo.picks import PickStore
 from dpo.previews import Previews
 
 DEFAULT_PROJECT = Path("~/image-dpo/demo")
@@ -53,7 +56,8 @@ class Project:
 def open_project(path: Path = DEFAULT_PROJECT) -> Project:
     """Open a project folder, making whatever is missing. Raises ProjectError with what to do.
 
-    The picks are copied to picks.backup.sqlite at every opening. An index that cannot be read is made anew: a scan fills it.
+    The picks are copied to picks.backup.sqlite at every opening. An index that cannot be read is made anew: a scan fills it;
+    so are leases.
     """
     path = Path(path).expanduser().resolve()
     try:
@@ -72,8 +76,10 @@ def open_project(path: Path = DEFAULT_PROJECT) -> Project:
             f"{picks_file} cannot be opened: {error}. If the disk has space and no other program holds the file, "
             "put picks.backup.sqlite in its place: it has the picks as they were when the project was last opened."
         ) from error
-    library = Library(_open_index(path / "index.sqlite"), GivenPrompts(picks))
-    store = PickStore(picks, library.image)
+    library = Library(_open_rebuildable(path / "index.sqlite", INDEX_MIGRATIONS, "NORMAL"), GivenPrompts(picks))
+    # Losing a lease costs next to nothing, and every answer to a page renews some: no waiting for the disk.
+    leases = Leases(_open_rebuildable(path / "leases.sqlite", LEASE_MIGRATIONS, "OFF"))
+    store = PickStore(picks, library.image, leases)
     return Project(path, store.project_id(), library, store, Previews(path / "cache" / "previews", library))
 
 
@@ -143,16 +149,16 @@ class Database:
             connection.execute(f"PRAGMA user_version={len(migrations)}")
 
 
-def _open_index(path: Path) -> Database:
+def _open_rebuildable(path: Path, migrations: Sequence[Callable[[sqlite3.Connection], None]], synchronous: str) -> Database:
+    """A database whose contents are found again by themselves: one that cannot be read is made anew."""
     try:
-        return Database(path, INDEX_MIGRATIONS, synchronous="NORMAL")
+        return Database(path, migrations, synchronous)
     except sqlite3.OperationalError as error:  # held by another program, or no access: nothing to mend by deleting
         raise ProjectError(f"{path} cannot be opened: {error}. Close the program that holds it, or free some space.") from error
     except sqlite3.DatabaseError:
-        # Everything in it can be read again from the images.
         for leftover in path.parent.glob(path.name + "*"):
             leftover.unlink()
-        return Database(path, INDEX_MIGRATIONS, synchronous="NORMAL")
+        return Database(path, migrations, synchronous)
 
 
 def _back_up(database: Database, target: Path) -> None:

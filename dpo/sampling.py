@@ -3,23 +3,32 @@
 An image is a function of (model, adapter, strength, prompt, seed, settings): its first noise comes from its own seeded
 generator, so what else is in the batch, and how large the batch is, does not change what is asked for. Base and adapter run
 in batches of the same rows, so that at strength 0 they agree to the bit.
+
+A prompt can be encoded long before it is painted (`paint`): a training run parks the text encoders in between.
 """
 
 from __future__ import annotations
 
+import copy
+import inspect
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from PIL import Image
+from torch import Tensor, nn
 
-from dpo.adapters import POLICY, load_adapter
+from dpo.adapter_loading import load_adapter, set_strength
+from dpo.adapters import POLICY
+from dpo.families import Family, load_family
 from dpo.metadata.a1111 import format_parameters
 from dpo.metadata.writer import write_png
 from dpo.runs import ADAPTER_FILE
+
+Encoded = dict[str, Tensor | list[Tensor]]  # one row of what a pipeline takes in the place of prompts
 
 
 @dataclass(frozen=True)
@@ -38,14 +47,13 @@ class Sampler:
 
     def __init__(self, pipeline, model: str, adapter: Path | None = None):
         self.pipeline, self.model, self.adapter = pipeline, model, adapter
+        self.family = load_family(pipeline)
         if adapter is not None:
-            load_adapter(pipeline, adapter, POLICY)
+            load_adapter(self.family, adapter, POLICY)
 
     def image_size(self, settings: SampleSettings) -> tuple[int, int]:
         """(width, height) that will be made: as set, down to what the model can do."""
-        own = self.pipeline.unet.config.sample_size * self.pipeline.vae_scale_factor
-        multiple = self.pipeline.vae_scale_factor * 2 ** (len(self.pipeline.unet.config.block_out_channels) - 1)
-        return tuple(max(multiple, (side or own) // multiple * multiple) for side in (settings.width, settings.height))
+        return fitting_size(self.family, settings)
 
     def batch_size(self, settings: SampleSettings) -> int:
         width, height = self.image_size(settings)
@@ -70,44 +78,21 @@ class Sampler:
 
         Returns an empty list if `stop` was set meanwhile: an unfinished image is of no use to anyone.
         """
-        width, height = self.image_size(settings)
-
-        def after_step(pipeline, index, timestep, tensors):
-            if stop is not None and stop.is_set():
-                pipeline._interrupt = True
-            if on_step is not None:
-                on_step(index + 1)
-            return {}
-
-        with self._at_strength(strength), torch.no_grad():
-            images = self.pipeline(
-                [prompt for prompt, _ in rows],
-                negative_prompt=[settings.negative_prompt] * len(rows) if settings.negative_prompt else None,
-                width=width,
-                height=height,
-                num_inference_steps=settings.sampling_steps,
-                guidance_scale=settings.guidance_scale,
-                generator=[torch.Generator().manual_seed(seed) for _, seed in rows],
-                callback_on_step_end=after_step,
-                callback_on_step_end_tensor_inputs=["latents"],
-            ).images
-        return [] if stop is not None and stop.is_set() else images
+        prompts = {
+            prompt: self.family.prompt_arguments(prompt, settings.negative_prompt)
+            for prompt in dict.fromkeys(prompt for prompt, _ in rows)
+        }
+        with self._at_strength(strength):
+            return paint(self.family, [(prompts[prompt], seed) for prompt, seed in rows], settings, on_step=on_step, stop=stop)
 
     def parameters(
         self, prompt: str, seed: int, settings: SampleSettings, image: Image.Image, strength: float | None = None
     ) -> str:
         """What A1111 would write for this image, so that every reader of such files can read ours."""
-        settings_line = {
-            "steps": settings.sampling_steps,
-            "sampler": type(self.pipeline.scheduler).__name__.removesuffix("Scheduler"),
-            "guidance": f"{settings.guidance_scale:g}",
-            "seed": seed,
-            "size": f"{image.width}x{image.height}",
-            "model": Path(self.model).name,
-        }
+        adapter = {}
         if strength is not None and self.adapter is not None:
-            settings_line |= {"adapter": self._adapter_name(), "adapter_strength": f"{strength:g}"}
-        return format_parameters(prompt, settings.negative_prompt, **settings_line, version="Image DPO Studio")
+            adapter = {"adapter": self._adapter_name(), "adapter_strength": f"{strength:g}"}
+        return describe(self.pipeline, self.model, prompt, seed, settings, image, **adapter)
 
     def save(
         self, image: Image.Image, path: Path, prompt: str, seed: int, settings: SampleSettings, strength: float | None = None
@@ -121,14 +106,117 @@ class Sampler:
 
     @contextmanager
     def _at_strength(self, strength: float | None):
-        if self.adapter is None:
+        if self.adapter is not None:
+            set_strength(self.family.denoiser, POLICY, strength)
+        try:
             yield
-        elif strength is None:
-            self.pipeline.disable_lora()
-            try:
-                yield
-            finally:
-                self.pipeline.enable_lora()
-        else:
-            self.pipeline.set_adapters([POLICY], [strength])
-            yield
+        finally:
+            if self.adapter is not None:
+                set_strength(self.family.denoiser, POLICY, 1.0)
+
+
+def fitting_size(family: Family, settings: SampleSettings) -> tuple[int, int]:
+    """(width, height) as set, or the family's own, down to what its model can do."""
+    multiple = family.pixel_multiple
+    sides = (side or family.image_side for side in (settings.width, settings.height))
+    return tuple(max(multiple, side // multiple * multiple) for side in sides)
+
+
+@torch.no_grad()
+def paint(
+    family: Family,
+    rows: list[tuple[Encoded, int]],
+    settings: SampleSettings,
+    *,
+    on_step: Callable[[int], None] | None = None,
+    stop: threading.Event | None = None,
+) -> list[Image.Image]:
+    """An image for every (encoded prompt, seed), by the denoiser as it stands. Needs the VAE and no text encoder.
+
+    Rows whose encodings differ in shape cannot be one batch, and are painted one after the other. `on_step` is told how many of
+    the sampling steps are done.
+    """
+    width, height = fitting_size(family, settings)
+    images: list[Image.Image] = [None] * len(rows)
+    takes = inspect.signature(family.pipeline.__call__).parameters
+    done = 0
+    for indices in _by_shape([encoded for encoded, _ in rows]):
+
+        def after_step(index: int, done: int = done, size: int = len(indices)) -> None:
+            if stop is not None and stop.is_set():
+                raise _Stopped
+            if on_step is not None:
+                on_step((done * settings.sampling_steps + (index + 1) * size) // len(rows))
+
+        try:
+            painted = family.pipeline(
+                **_joined([rows[index][0] for index in indices]),
+                **family.sampling_options(settings.guidance_scale),
+                **_watched(after_step, takes),
+                width=width,
+                height=height,
+                num_inference_steps=settings.sampling_steps,
+                generator=[torch.Generator().manual_seed(rows[index][1]) for index in indices],
+            ).images
+        except _Stopped:
+            return []
+        for index, image in zip(indices, painted, strict=True):
+            images[index] = image
+        done += len(indices)
+    return images
+
+
+class _Stopped(Exception):
+    """Raised inside a pipeline, to leave it between two steps."""
+
+
+def _watched(after_step: Callable[[int], None], takes: Mapping[str, object]) -> dict[str, object]:
+    """Have `after_step` called with the index of every step that is done: older pipelines name that otherwise."""
+    if "callback_on_step_end" in takes:
+        return {"callback_on_step_end": lambda pipeline, index, timestep, tensors: after_step(index) or {}}
+    return {"callback": lambda index, timestep, latents: after_step(index), "callback_steps": 1}
+
+
+def _by_shape(encoded: list[Encoded]) -> list[list[int]]:
+    """Indices of those that can be one batch, in order."""
+    found: dict[tuple, list[int]] = {}
+    for index, one in enumerate(encoded):
+        shapes = tuple((name, value.shape if isinstance(value, Tensor) else None) for name, value in one.items())
+        found.setdefault(shapes, []).append(index)
+    return list(found.values())
+
+
+def _joined(encoded: list[Encoded]) -> dict[str, Tensor | list[Tensor]]:
+    joined = {}
+    for name, first in encoded[0].items():
+        values = [one[name] for one in encoded]
+        joined[name] = torch.cat(values) if isinstance(first, Tensor) else [tensor for value in values for tensor in value]
+    return joined
+
+
+def describe(pipeline, model: str, prompt: str, seed: int, settings: SampleSettings, image: Image.Image, **more: object) -> str:
+    """The A1111 text of an image; `more` are further settings, such as `adapter`."""
+    return format_parameters(
+        prompt,
+        settings.negative_prompt,
+        steps=settings.sampling_steps,
+        sampler=type(pipeline.scheduler).__name__.removesuffix("Scheduler"),
+        guidance=f"{settings.guidance_scale:g}",
+        seed=seed,
+        size=f"{image.width}x{image.height}",
+        model=Path(model).name,
+        **more,
+        version="Image DPO Studio",
+    )
+
+
+def without_text_encoders(family: Family) -> Family:
+    """A second family around the same denoiser, for `paint` alone, with a scheduler of its own: using it changes nothing of the
+    first, and text encoders parked on another device do not decide where it runs."""
+    view, pipeline = copy.copy(family), copy.copy(family.pipeline)
+    parts = family.pipeline.components.items()
+    kept = (family.denoiser_name, "vae")
+    pipeline.register_modules(**{name: None for name, part in parts if isinstance(part, nn.Module) and name not in kept})
+    pipeline.scheduler = type(pipeline.scheduler).from_config(pipeline.scheduler.config)
+    view.pipeline = pipeline
+    return view

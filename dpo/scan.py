@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import queue
+import stat
 import subprocess
 import sys
 import threading
@@ -155,6 +156,21 @@ def _linked(entry: os.DirEntry) -> Found:
 def _odd(path: str, problem: str) -> Found:
     path, problem = (os.fsencode(text).decode("utf-8", "backslashreplace") for text in (path, problem))
     return Found(path, problem, 0.0, problem)
+
+
+def look_at(path: str) -> Found:
+    """One file, by its absolute path, as `list_folder` would give it. What is not there, or no file, has a problem."""
+    name = os.path.basename(path)
+    try:
+        path.encode()
+        status = os.stat(path)
+    except UnicodeEncodeError:
+        return _odd(path, f"{name}: its name is no valid text. Rename the file, then try again.")
+    except OSError as error:
+        return _odd(path, f"{name}: cannot be looked at ({error.strerror}). Check it, or leave it out.")
+    if not stat.S_ISREG(status.st_mode):
+        return _odd(path, f"{name}: a folder, pipe, socket or device, not an image. Name the file itself.")
+    return Found(path, f"{_READER}:{status.st_size}:{status.st_mtime_ns}", status.st_mtime, "")
 
 
 def to_search(found: Found) -> Found:

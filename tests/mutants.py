@@ -1,7 +1,8 @@
-# ruff: noqa: E501  (a mutation is easier to read on one line)
 """`python -m tests.mutants`: break the source in ways the field has shipped, one at a time, and see a test fail for each.
 
-Works on a copy of the repository. Exit status 1 if a mutant survives, or no longer applies because its line has changed.
+The mistakes: tests/mutants_of_losses.py, mutants_of_training.py, mutants_of_runs.py, mutants_of_picking.py and
+mutants_of_exports.py. Works on a copy of the repository.
+Exit status 1 if a mutant survives, or no longer applies because its line has changed.
 `--only WORD` runs those whose name holds the word; `--json` prints one object.
 """
 
@@ -17,6 +18,12 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.mutants_of_exports import EXPORTS
+from tests.mutants_of_losses import LOSSES
+from tests.mutants_of_picking import PICKING
+from tests.mutants_of_runs import RUNS
+from tests.mutants_of_training import TRAINING
+
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -31,146 +38,7 @@ class Mutant:
     tests: str
 
 
-MUTANTS = [
-    Mutant(
-        "sign of the log-ratio", "dpo/losses.py",
-        "return reference_error - policy_error", "return policy_error - reference_error",
-        "tests/test_losses.py",
-    ),
-    Mutant(
-        "batch mean before the loss", "dpo/losses.py",
-        "ratios = logratios(policy_error, reference_error)\n    smoothing",
-        "ratios = logratios(policy_error, reference_error)\n"
-        "    ratios = ratios.reshape(2, -1).mean(1).repeat_interleave(len(ratios) // 2)\n    smoothing",
-        "tests/test_losses.py",
-    ),
-    Mutant(
-        "a hidden factor of one half on beta", "dpo/losses.py",
-        "margin = beta * (chosen_logratios - rejected_logratios)", "margin = 0.5 * beta * (chosen_logratios - rejected_logratios)",
-        "tests/test_losses.py",
-    ),
-    Mutant(
-        "a tie counts as a win", "dpo/losses.py",
-        "(chosen > rejected).float()", "(chosen >= rejected).float()",
-        "tests/test_losses.py",
-    ),
-    Mutant(
-        "noise is not shared within a pair", "dpo/scoring.py",
-        "noise.to(device, batch.latents.dtype)[batch.groups]", "torch.randn_like(batch.latents)",
-        "tests/test_scoring.py",
-    ),
-    Mutant(
-        "timesteps are not shared within a pair", "dpo/scoring.py",
-        "family.timesteps(u).to(device)[batch.groups]", "family.timesteps(torch.rand(len(batch.groups))).to(device)",
-        "tests/test_scoring.py",
-    ),
-    Mutant(
-        "the reference is the policy", "dpo/adapters.py",
-        "self._activate(REFERENCE if self._has_reference else None)", "self._activate(POLICY)",
-        "tests/test_adapters.py",
-    ),
-    Mutant(
-        "the reference is always the base", "dpo/adapters.py",
-        "self._activate(REFERENCE if self._has_reference else None)", "self._activate(None)",
-        "tests/test_adapters.py",
-    ),
-    Mutant(
-        "the reference trains too", "dpo/adapters.py",
-        'f".{POLICY}." in name', '"lora_" in name',
-        "tests/test_adapters.py",
-    ),
-    Mutant(
-        "a changed reference is taken on resume", "dpo/training.py",
-        "elif _sha256(run.reference) != record_file.read_text():", "elif False:",
-        "tests/test_trainer.py",
-    ),
-    Mutant(
-        "alpha is lost on export", "dpo/adapters.py",
-        "unet_lora_adapter_metadata=self._family.denoiser.peft_config[POLICY].to_dict(),", "unet_lora_adapter_metadata=None,",
-        "tests/test_adapters.py",
-    ),
-    Mutant(
-        "sequential drops the coefficient", "dpo/scoring.py",
-        "(coefficient * errors(", "(coefficient.sign() * errors(",
-        "tests/test_scoring.py",
-    ),
-    Mutant(
-        "randomness follows the micro-batch, not the pair", "dpo/trainer.py",
-        "pair_generator(seed, number)) for number in batch.numbers", "pair_generator(seed, row)) for row in range(len(batch.numbers))",
-        "tests/test_scoring.py",
-    ),
-    Mutant(
-        "a resumed run starts from the first pair again", "dpo/trainer.py",
-        "first = (step * config.accumulation + micro_batch) * config.batch_size", "first = micro_batch * config.batch_size",
-        "tests/test_trainer.py",
-    ),
-    Mutant(
-        "the optimizer is not resumed", "dpo/trainer.py",
-        'optimizer.load_state_dict(state["optimizer"])', "pass",
-        "tests/test_trainer.py",
-    ),
-    Mutant(
-        "the split is by pair, not by prompt", "dpo/pairs.py",
-        "held_out = set(prompts[: round(share * len(prompts))])\n    training = [pair for pair in pairs if normalise_prompt(pair.prompt) not in held_out]",
-        "held_out = set(prompts[: round(share * len(prompts))])\n    training = pairs[: len(pairs) // 2]",
-        "tests/test_trainer.py",
-    ),
-    Mutant(
-        "validation draws anew every time", "dpo/validation.py",
-        "policy_error = errors(self._family, noised)", "policy_error = errors(self._family, _fixed_draw(self._family, batch, 0, int(torch.randint(9**9, ())))) ",
-        "tests/test_trainer.py",
-    ),
-    Mutant(
-        "damage goes unnoticed", "dpo/trainer.py",
-        "drift > config.max_chosen_drift", "drift > float('inf')",
-        "tests/test_trainer.py",
-    ),
-    Mutant(
-        "the target of v-prediction is the noise", "dpo/families/noising.py",
-        "return noisy, self.scheduler.get_velocity(latents, noise, timesteps)", "return noisy, noise",
-        "tests/test_families.py",
-    ),
-    Mutant(
-        "an undone pick still makes a pair", "dpo/picks.py",
-        "SELECT * FROM live_picks WHERE op != 'skip'", "SELECT * FROM picks WHERE op IN ('best_worst', 'duel')",
-        "tests/test_picks.py",
-    ),
-    Mutant(
-        "a picked copy leaves its other copies unpicked", "dpo/progress.py",
-        "all(self._seen[key] <= 0 for key in copies)", "self._seen[copies[-1]] <= 0",
-        "tests/test_picks.py",
-    ),
-    Mutant(
-        "copies count as images", "dpo/catalogue.py",
-        "count(*) - count(DISTINCT content)", "0 * count(content)",
-        "tests/test_catalogue.py",
-    ),
-    Mutant(
-        "any two shapes may be compared", "dpo/groups.py",
-        "if high <= low * (1 + ASPECT_TOLERANCE):", "if high <= low * 100:",
-        "tests/test_catalogue.py",
-    ),
-    Mutant(
-        "pixels are searched again at every scan", "dpo/scan.py",
-        "return fingerprint == plain + SEARCHED or (", "return (",
-        "tests/test_library.py",
-    ),
-    Mutant(
-        "a silenced conditioning speaks", "dpo/metadata/comfytext.py",
-        'if "ZeroOut" in kind:', "if False:",
-        "tests/metadata/test_comfyui.py",
-    ),
-    Mutant(
-        "a placeholder is a prompt", "dpo/metadata/a1111.py",
-        'prompt = "" if prompt == "unknown" else prompt', "prompt = prompt",
-        "tests/metadata/test_a1111.py",
-    ),
-    Mutant(
-        "a turned picture keeps its sides", "dpo/metadata/containers.py",
-        "reversed(walk.picture) if walk.is_turned else walk.picture", "walk.picture",
-        "tests/metadata/test_containers.py",
-    ),
-]  # fmt: skip
+MUTANTS = [Mutant(*row) for row in (*LOSSES, *TRAINING, *RUNS, *PICKING, *EXPORTS)]
 
 
 def find_problem(mutant: Mutant) -> str:

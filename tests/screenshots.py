@@ -19,6 +19,7 @@ from PIL import Image
 
 from dpo.demo.candidates import demo_prompts, prepare_demo
 from dpo.demo.measures import MEASURES, read_scene
+from dpo.groups import Group
 from dpo.project import Project, open_project
 from tests.browser.conftest import App, find_chromium, free_port
 
@@ -52,6 +53,7 @@ def main() -> None:
             page.set_default_timeout(60_000)
             page.goto(app.url)
             pick(page, project, flags.out)
+            review(page, flags.out)
             browse(page, flags.out)
             train(page, flags.steps, flags.out)
             prompts = demo_prompts(SHOWN_PROMPTS, 200, exclude=frozenset(pair.prompt for pair in project.picks.pairs()))
@@ -66,7 +68,8 @@ def pick(page, project: Project, out: Path) -> None:
     """Scan, then pick best and worst of every group; the picture is taken on the way, one pick half done."""
     page.locator("#scan").click()
     page.locator("#picker .cell:not([hidden]) img").first.wait_for()
-    groups = len(project.library.groups(project.path / "candidates"))
+    page.locator("#picker .later").click()  # the name is asked for once
+    groups = len(read_groups(project))
     for number in range(groups):
         page.locator("#picker .cell:not([hidden]) img").first.wait_for()
         images = page.locator("#picker .cell:not([hidden]) img")
@@ -78,9 +81,44 @@ def pick(page, project: Project, out: Path) -> None:
             page.wait_for_timeout(300)  # the last pick's edge goes out
             save(page, out / "pairs.png")
         page.keyboard.press(str(int(np.argmin(sizes)) + 1))
+        if number == PICKS_BEFORE_THE_PICTURE:
+            show_duel(page, out)
     page.locator("#picker .count", has_text=f"{groups} of {groups}").wait_for()
     page.locator("#to-train", has_text=f"{groups} pairs").wait_for()
     say(f"{groups} pairs")
+
+
+def read_groups(project: Project) -> list[Group]:
+    """All of the demo's groups, once the scan has read all of its images."""
+    folder = project.path / "candidates"
+    images = len(list(folder.glob("**/*.png")))
+    while True:
+        groups = project.library.groups(folder)
+        if sum(len(group.images) for group in groups) == images:
+            return groups
+        time.sleep(0.2)
+
+
+def show_duel(page, out: Path) -> None:
+    page.locator("#picker [data-mode=duel]").click()
+    page.wait_for_function("document.querySelectorAll('#picker .cell:not([hidden]) img').length === 2")
+    page.mouse.move(0, 0)
+    page.wait_for_timeout(1000)
+    save(page, out / "duel.png")
+    page.locator("#picker [data-mode=best_worst]").click()
+    page.wait_for_function("document.querySelectorAll('#picker .cell:not([hidden]) img').length > 2")
+
+
+def review(page, out: Path) -> None:
+    """Unfold the review, with what it says of the pairs' health."""
+    page.locator("#review-step > button").click()
+    page.locator("#review .card img").first.wait_for()
+    page.wait_for_timeout(3000)
+    page.locator("#review-step").evaluate("step => window.scrollTo(0, step.getBoundingClientRect().top + window.scrollY - 60)")
+    page.wait_for_timeout(500)
+    save(page, out / "review.png")
+    page.locator("#review-step > button").click()
+    page.evaluate("window.scrollTo(0, 0)")
 
 
 def browse(page, out: Path) -> None:

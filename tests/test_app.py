@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import resource
 import subprocess
 import sys
@@ -14,7 +15,6 @@ from pathlib import Path
 
 import pytest
 
-import ui.train_tab
 from dpo.config import ConfigError, TrainConfig
 from dpo.events import Note, RunEnded, RunStarted, StepEnd, ValidationEnd
 from dpo.groups import View
@@ -27,7 +27,9 @@ from ui import finish_jobs
 from ui.compare_tab import CompareError, read_seeds
 from ui.session import Session, Studio, chosen_run, restore_session, stored_session
 from ui.train_form import read_config
-from ui.words import duration, job_line, log_lines, pairs_line, report_comparison, report_run, run_row
+from ui.train_view import draw
+from ui.train_words import data_line, log_lines, prompts_line, report_run, run_row
+from ui.words import duration, job_line, report_comparison
 
 START_SECONDS = 4.0
 HEAVY = {"torch", "diffusers", "transformers", "peft", "matplotlib", "tensorboard"}
@@ -171,12 +173,12 @@ def test_a_running_run_says_its_step_pace_time_and_health(studio):
     report = say(studio, run)
     job.stop.set()
     assert report.headline == "a-1 is training: step 2 of 100, 2.0 steps/s, 49 s left."
-    assert report.detail.startswith("Healthy: chosen images are denoised 0.001 worse than by the base model")
+    assert report.detail.startswith("No damage: chosen images are denoised 0.001 worse than by the base model")
     assert report.is_live and not report.can_resume
 
 
 def test_drift_is_told_before_it_stops_the_run(studio):
-    for drift, word, tone in ((0.001, "Healthy", "calm"), (0.02, "Worth watching", "warn"), (0.04, "Images suffer", "bad")):
+    for drift, word, tone in ((0.001, "No damage", "calm"), (0.02, "Worth watching", "warn"), (0.04, "Images suffer", "bad")):
         run = make_run(
             studio, f"a-{drift}", RunStarted(0, 100, 6, 2), *[step(n, drift) for n in range(1, 12)], RunEnded(11, "stopped")
         )
@@ -194,7 +196,8 @@ def test_a_run_stopped_in_the_queue_says_that_nothing_was_done(studio):
     first, second = make_run(studio, "a-1"), make_run(studio, "a-2")
     running = hold(studio, first)
     waiting = studio.jobs.submit("train", "training a-2", "a-2", lambda job: None)
-    assert say(studio, second).detail == "Training a-1 has the device; this run is next in line."
+    assert say(studio, second).headline == "a-2 waits, next in line."
+    assert say(studio, second).detail == "Training a-1 has the device."
     waiting.stop.set()
     running.stop.set()
     assert waiting.finished.wait(5)
@@ -251,16 +254,16 @@ def test_a_finished_run_says_what_its_accuracy_was_measured_on(studio):
     none = make_run(studio, "a-2", RunStarted(0, 1, 8, 0), step(1), RunEnded(1, "finished"))
     assert "accuracy 50% on 2 pairs kept out of training" in say(studio, kept).headline
     assert "accuracy 75% on the pairs it trained on" in say(studio, none).headline
-    assert run_row(kept, studio.jobs, True)["accuracy"] == "50%"
+    assert run_row(kept, studio.jobs)["accuracy"] == "50%"
 
 
 def test_nothing_is_drawn_again_until_the_run_moves(studio):
     run = make_run(studio, "a-1", RunStarted(0, 100, 6, 2), step(1))
-    drawn = ui.train_tab._draw(studio, Session(), seen="")
-    again = ui.train_tab._draw(studio, Session(), seen=drawn[-1])
-    assert all(update == {"__type__": "update"} for update in again)
+    drawn = draw(studio, Session(), "")
+    again = draw(studio, Session(), drawn[-1])
+    assert all(update == {"__type__": "update"} for update in again[:-1]) and again[-1] == drawn[-1]
     run.append(step(2))
-    assert ui.train_tab._draw(studio, Session(), seen=drawn[-1])[-1] != drawn[-1]
+    assert draw(studio, Session(), drawn[-1])[-1] != drawn[-1]
 
 
 # --- Words and typed values
@@ -282,12 +285,30 @@ def test_the_job_line_says_what_how_far_and_how_long():
 
 def test_the_pairs_line_counts_what_training_gets():
     pairs = [Pair(f"prompt {n // 2}", "c", "r") for n in range(40)]
-    assert pairs_line(pairs, 0.1) == "40 pairs from 20 prompts; 2 prompts kept for validation."
-    assert pairs_line(pairs[:1], 0.1) == "1 pair yet: training needs at least 4. Pick some in Pairs."
+    line = data_line(pairs, pairs, TrainConfig(validation_share=0.5))
+    kept = r"40 pairs from 20 prompts; \d+ prompts kept for validation, with \d+ pairs(\.|: one pair is \d+%\.)"
+    assert re.fullmatch(kept, line)
+    assert data_line(pairs, pairs[:8], TrainConfig(validation_share=0.0)) == (
+        "8 of 40 pairs from 4 prompts; none kept for validation, so accuracy is measured on what was trained."
+    )
+    assert data_line(pairs[:1], pairs[:1], TrainConfig()) == "1 pair yet: training needs at least 4. Pick some in Pairs."
+    left = data_line(pairs, [], TrainConfig())
+    assert left == "No pairs of 40 left by the filters in Pairs below: training needs at least 4."
+
+
+def test_the_line_of_pairs_counts_the_prompts_that_hold_more_than_words():
+    texts = ["a cat", "<lora:x:1> a", "<lora:x:1> (a:1.2)", "embedding:bad, a"]
+    pairs = [Pair(text, "a.png", f"{number}.png") for text in texts for number in range(2)]
+    assert prompts_line(pairs) == (
+        "Of 4 prompts, 2 have LoRA tags, which are left out, 1 has embeddings, which are left out, 1 has brackets, whose weights "
+        "count for Stable Diffusion 1.x, 2.x and SDXL alone."
+    )
+    assert prompts_line(pairs[:2]) == ""
 
 
 def test_a_whole_number_may_come_as_a_float_and_no_other_is_rounded():
     assert read_config({"max_steps": 12.0}).max_steps == 12
+    assert isinstance(read_config({"max_timestep": 1}).max_timestep, float)
     with pytest.raises(ConfigError, match=r"max_steps=1\.5 is not a whole number"):
         read_config({"max_steps": 1.5})
     with pytest.raises(ConfigError, match="beta=None is not a number"):

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from dpo.catalogue import ImageFacts
 from dpo.groups import View
 from dpo.library import LibraryError
 from dpo.metadata import format_parameters
@@ -318,3 +319,33 @@ def test_members_name_the_groups_that_hold_any_of_the_images_with_all_their_copi
     folder.library.note_pixels([(keys["a"], "1", "0" * 16)])
     found = folder.library.members(folder.view, [keys["a"], keys["e"], "0" * 24])
     assert found == {catalogue.lines[0].key: sorted([(keys["a"],), (keys["b"],)])}
+
+
+def test_what_is_known_of_many_images_takes_one_question_and_none_per_image(folder):
+    for number in range(30):
+        folder.add(f"{number:02}.png", f"  a {number}  cat, ", size=(8, 16), model="paint.safetensors")
+    folder.scan()
+    keys = [image.key for image in folder.library.images(folder.path)]
+    folder.library.note_pixels([(keys[0], "d" * 32, "ff" * 8)])
+    asked = []
+    connection = folder.library._database.connection()
+    connection.set_trace_callback(asked.append)
+    facts = folder.library.image_facts([*keys, "0123456789"])
+    connection.set_trace_callback(None)
+    assert len(asked) == 1 and facts.keys() == set(keys)
+    path = str(folder.path / "00.png")
+    assert facts[keys[0]] == ImageFacts(path, 8, 16, "a 0 cat", "paint.safetensors", "a1111", "d" * 32, 2**64 - 1)
+    assert (facts[keys[1]].digest, facts[keys[1]].dhash) == ("", None)
+
+
+def test_facts_of_copies_are_those_of_the_file_that_came_first_and_an_image_without_prompt_has_some(folder):
+    first = folder.add("b.png")
+    folder.scan()
+    (folder.path / "a.png").write_bytes(first.read_bytes())
+    plain("green", (9, 7)).save(folder.path / "silent.png")
+    folder.scan()
+    by_name = {os.path.basename(image.path): image.key for image in folder.library.images(folder.path)}
+    facts = folder.library.image_facts(by_name.values())
+    assert facts[by_name["a.png"]].path == str(first)
+    assert facts[by_name["silent.png"]][1:6] == (9, 7, "", "", "")
+    assert folder.library.image_facts([]) == {}

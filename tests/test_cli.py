@@ -1,4 +1,4 @@
-"""`python -m dpo ...`: what the tabs do, headless. The demo command is tested in test_demo."""
+"""`python -m dpo ...`: what the tabs do, headless. More of `train` in test_train_command; the demo command in test_demo."""
 
 import json
 import os
@@ -15,7 +15,9 @@ from dpo.metadata import format_parameters, read_image
 from dpo.metadata.records import REASONS
 from dpo.metadata.writer import write_png
 from dpo.project import open_project
+from tests.headers import FILES, write_safetensors
 from tests.metadata.files import png, text_chunk
+from tests.pictures import paint_folder
 from tests.tiny import build_pipeline
 
 
@@ -122,7 +124,7 @@ def test_train_and_sample_from_the_pairs_of_a_project(folder, tmp_path, capsys):
     build_pipeline().save_pretrained(tmp_path / "model")
     project = open_project(tmp_path / "project")
     project.library.scan(folder)
-    arguments = ["train", "--project", str(project.path), "--preset", "demo", "--model", str(tmp_path / "model"), "--json"]
+    arguments = ["train", "demo", "--project", str(project.path), "--model", str(tmp_path / "model"), "--json"]
     assert main(arguments) == 2
     assert "There are 0 pairs and training needs at least 4" in capsys.readouterr().err
 
@@ -160,12 +162,66 @@ def test_train_and_sample_from_the_pairs_of_a_project(folder, tmp_path, capsys):
     record = read_image(zero[1])
     assert (record.prompt, record.seed, record.steps, record.width) == ("a dog", 1, 2, 16)
 
-    assert main([*arguments, "--name", "cats"]) == 2
-    assert "A run named 'cats' exists already" in capsys.readouterr().err
-    assert main([*arguments, "--name", "dogs", "--resume"]) == 2
-    assert "There is no run named 'dogs'" in capsys.readouterr().err
+
+def test_pairs_go_out_of_a_project_and_into_another(tmp_path, capsys):
+    images = paint_folder(tmp_path / "images", prompts=4, per_prompt=2, side=16)
+    rows = [f"prompt {number},{images[2 * number]},{images[2 * number + 1]}\n" for number in range(4)]
+    (tmp_path / "pairs.csv").write_text("".join(["prompt,chosen,rejected\n", *rows, f"odd,{images[0]},nowhere.png\n"]))
+
+    one, other, out = (str(tmp_path / name) for name in ("one", "other", "out"))
+    assert main(["pairs", "import", str(tmp_path / "pairs.csv"), "--project", one]) == 0
+    captured = capsys.readouterr()
+    assert captured.out.startswith("4 pairs taken from pairs. 1 left out.")
+    assert "line 6: nowhere.png is not there" in captured.err
+
+    assert main(["pairs", "export", out, "--kind", "onetrainer", "--share", "0.25", "--project", one, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"folder": out, "kind": "onetrainer", "pairs": 4}
+    assert main(["pairs", "import", out, "--project", other, "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert (said["taken"], said["already"], said["needs_reject"], said["left"]) == (4, 0, 0, [])
+    assert {pair.prompt for pair in open_project(tmp_path / "other").picks.pairs()} == {f"prompt {number}" for number in range(4)}
 
 
-def test_a_wrong_setting_is_said_before_anything_loads(tmp_path, capsys):
-    assert main(["train", "--project", str(tmp_path / "project"), "--beta", "0"]) == 2
-    assert capsys.readouterr().err == "beta=0.0 is too small. Set it to 1e-06 or more.\n"
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["import", "nowhere"], "nowhere does not exist"),
+        (["import", "owner/name", "--kind", "hub"], "Say how many rows to take"),
+        (["import", ".", "--limit", "0"], "limit=0 is too small"),
+        (["export", "out", "--kind", "csv"], "There are no pairs to export yet"),
+        (["export", "out", "--kind", "csv", "--share", "2"], "share=2.0 is not between 0 and 0.5"),
+    ],
+)
+def test_mistakes_with_pairs_are_one_sentence_and_status_2(arguments, says, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(["pairs", *arguments, "--project", str(tmp_path / "project")]) == 2
+    captured = capsys.readouterr()
+    assert says in captured.err and len(captured.err.splitlines()) == 1 and captured.out == ""
+    assert not (tmp_path / "out").exists()
+
+
+def test_model_says_what_a_file_is_and_refuses_what_it_cannot_be(tmp_path, capsys):
+    file = write_safetensors(tmp_path / "noob.safetensors", FILES["sdxl"] | {"v_pred": (0,), "ztsnr": (0,)})
+    assert main(["model", str(file), "--components", "owner/name"]) == 0
+    said = capsys.readouterr().out
+    assert "Stable Diffusion XL, v-prediction with zero-terminal SNR, float16" in said and "its settings from owner/name." in said
+    assert main(["model", str(file), "--prediction-type", "epsilon"]) == 0
+    assert "epsilon" in capsys.readouterr().out
+    file = write_safetensors(tmp_path / "lora.safetensors", {"a.lora_down.weight": (4, 4)})
+    assert main(["model", str(file)]) == 2
+    assert "is a LoRA, an adapter and no model" in capsys.readouterr().err
+
+
+def test_sample_takes_the_settings_of_the_model(tmp_path, capsys):
+    """A model of epsilon that is told to predict v paints something else."""
+    build_pipeline().save_pretrained(tmp_path / "model")
+    pictures = []
+    for number, more in enumerate(([], ["--offload", "1"], ["--prediction-type", "v_prediction"])):
+        out = tmp_path / str(number)
+        assert main(["sample", "--model", str(tmp_path / "model"), "--prompt", "a", "--seed", "1", "--sampling-steps", "2",
+                     "--out", str(out), *more]) == 0  # fmt: skip
+        pictures.append(np.asarray(Image.open(out / "00000-1.png")))
+    assert np.array_equal(pictures[0], pictures[1])
+    assert not np.array_equal(pictures[0], pictures[2])
+    assert main(["sample", "--prompt", "a", "--seed", "1", "--quantization", "int4"]) == 2
+    assert "quantization='int4' is not known. Choose one of: none, nf4" in capsys.readouterr().err

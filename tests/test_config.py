@@ -1,9 +1,8 @@
-import json
-from dataclasses import fields, replace
+from dataclasses import fields
 
 import pytest
 
-from dpo.config import PRESETS, ConfigError, TrainConfig, load_preset, preset_names
+from dpo.config import SECTIONS, ConfigError, TrainConfig
 
 
 def test_a_value_out_of_range_says_its_name_and_what_is_accepted():
@@ -26,32 +25,6 @@ def test_not_a_number_is_refused():
         TrainConfig(learning_rate=float("nan"))
 
 
-def test_saving_and_loading_gives_the_same_config(tmp_path):
-    config = TrainConfig(beta=123.5, model="a/b", max_steps=7)
-    config.save(tmp_path / "config.json")
-    assert TrainConfig.load(tmp_path / "config.json") == config
-    assert TrainConfig.load(tmp_path / "config.json", max_steps=9) == replace(config, max_steps=9)
-
-
-def test_an_unknown_setting_is_named(tmp_path):
-    (tmp_path / "config.json").write_text('{"beta_dpo": 5000}')
-    with pytest.raises(ConfigError, match=r"config.json: beta_dpo is not a setting of this version"):
-        TrainConfig.load(tmp_path / "config.json")
-
-
-def test_a_torn_file_is_a_sentence(tmp_path):
-    (tmp_path / "config.json").write_text('{"beta":')
-    with pytest.raises(ConfigError, match=r"config.json cannot be read as settings"):
-        TrainConfig.load(tmp_path / "config.json")
-
-
-def test_every_preset_loads_and_demo_comes_first():
-    assert preset_names()[0] == "demo"
-    assert len(preset_names()) == len(list(PRESETS.glob("*.json")))
-    for name in preset_names():
-        assert json.loads((PRESETS / f"{name}.json").read_text()).items() <= vars(load_preset(name)).items()
-
-
 def test_every_parameter_has_a_label_and_a_help_text():
     for field in fields(TrainConfig):
         assert field.metadata["label"] and field.metadata["help"].endswith("."), field.name
@@ -60,3 +33,21 @@ def test_every_parameter_has_a_label_and_a_help_text():
 def test_alpha_zero_means_the_rank():
     assert TrainConfig(lora_rank=8).scale_alpha == 8.0
     assert TrainConfig(lora_rank=8, lora_alpha=4.0).scale_alpha == 4.0
+
+
+def test_every_parameter_is_in_a_section_and_sections_stand_together():
+    order = [field.metadata["section"] for field in fields(TrainConfig)]
+    assert tuple(dict.fromkeys(order)) == SECTIONS
+    assert order == sorted(order, key=SECTIONS.index)
+
+
+def test_defaults_are_within_their_limits_and_go_together():
+    TrainConfig()
+
+
+def test_epochs_decide_the_steps_where_they_are_set():
+    config = TrainConfig(max_steps=7, batch_size=2, accumulation=4)
+    assert config.step_size == 8 and config.num_steps(100) == 7
+    epochs = TrainConfig(max_steps=7, batch_size=2, accumulation=4, epochs=2.0)
+    assert epochs.num_steps(100) == 25
+    assert epochs.num_steps(1) == 1  # never none

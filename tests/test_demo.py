@@ -3,6 +3,7 @@
 import json
 import random
 import zipfile
+from functools import partial
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from PIL import Image
 
 from dpo.__main__ import main
 from dpo.compare import win_rate_interval
-from dpo.config import load_preset
+from dpo.config_files import load_preset
 from dpo.demo import world
 from dpo.demo.candidates import ARCHIVE, SEEDS, demo_prompts, prepare_demo
 from dpo.demo.loop import DemoOptions, follows, pick_by_measure
@@ -190,15 +191,17 @@ def test_win_rates_count_ties_half_and_resample_whole_prompts():
 
 
 @pytest.mark.slow
-def test_the_command_runs_the_whole_loop_and_prints_one_json_object(tmp_path, capsys):
+def test_the_command_runs_the_whole_loop_and_prints_one_json_object(tmp_path, capsys, monkeypatch):
+    fewer = partial(DemoOptions, prompts=24, seeds=4, judged_prompts=12)  # the whole takes minutes, and goes the same way
+    monkeypatch.setattr("dpo.demo.loop.DemoOptions", fewer)
     torch.set_num_threads(2)
     assert main(["demo", "--steps", "3", "--pairs", "24", "--project", str(tmp_path / "loop"), "--json"]) == 0
     torch.set_num_threads(1)
     result = json.loads(capsys.readouterr().out)
-    assert result["samples"] == 96 and result["steps"] == 3 and result["pairs"] == 24
+    assert result["samples"] == 24 and result["steps"] == 3 and result["pairs"] == 24
     assert 0 <= result["win_rate_low"] <= result["win_rate"] <= result["win_rate_high"] <= 1
     assert set(result["seconds"]) == {"candidates", "picking", "training", "sampling", "judging", "total"}
-    assert len(list((tmp_path / "loop" / "judged").iterdir())) == 192
+    assert len(list((tmp_path / "loop" / "judged").iterdir())) == 48
 
 
 @pytest.mark.slow

@@ -14,10 +14,14 @@ from pathlib import Path
 import pytest
 
 import dpo.__main__ as headless
-from dpo.config import TrainConfig, preset_names
+from dpo.config import TrainConfig
+from dpo.config_files import preset_names
+from dpo.menu import LOSSES, NOT_OFFERED
 from dpo.pairs import Pair
 from dpo.project import open_project
 from dpo.runs import create_run
+from tests.families import families
+from tests.families.checks import CHECKS
 from tests.test_architecture import pins
 from ui.session import project_secret
 
@@ -104,7 +108,8 @@ def test_every_headless_command_is_shown():
 @pytest.mark.parametrize("line", commands())
 def test_a_headless_command_is_understood(line):
     arguments = shlex.split(line)[3:]
-    assert headless._parser().parse_args(arguments).command.__name__ == arguments[0]
+    name = headless._parser().parse_args(arguments).command.__name__
+    assert name == (f"{arguments[1]}_pairs" if arguments[0] == "pairs" else arguments[0])
 
 
 def test_modules_that_the_readme_runs_exist():
@@ -139,6 +144,30 @@ def test_the_settings_are_those_of_the_code():
     assert table(section("Settings")) == settings_table()
 
 
+def loss_tables() -> tuple[list[list[str]], list[list[str]]]:
+    """What the README's two tables of losses must hold; printed with the settings."""
+    offered = [[f"`{name}`", loss.data, loss.summary] for name, loss in LOSSES.items()]
+    return offered, [[f"`{name}`", why] for name, why in NOT_OFFERED.items()]
+
+
+def test_the_losses_are_those_of_the_menu():
+    offered, not_offered = section("Losses").split("Not offered")
+    assert (table(offered), table(not_offered)) == loss_tables()
+
+
+def test_the_table_of_families_has_a_row_for_each_and_a_column_for_each_check():
+    _, checked = section("Model families").split("prints this table:")
+    rows = [line.strip("| ").split(" | ") for line in checked.splitlines() if line.startswith("|")]
+    assert rows[0] == ["Family", *CHECKS]
+    assert [row[0] for row in rows[2:]] == [tiny.title for tiny in families()]
+    assert {word for row in rows[2:] for word in row[1:-1]} == {"ok"}
+
+
+def test_the_kinds_of_adapters_are_those_of_the_code():
+    listed = [row[0].strip("`") for row in table(section("Adapters"))]
+    assert listed == list(next(field for field in fields(TrainConfig) if field.name == "adapter").metadata["choices"])
+
+
 def test_every_preset_is_listed():
     listed = re.findall(r"^- `([a-z0-9-]+)`:", section("Settings"), re.MULTILINE)
     assert sorted(listed) == sorted(preset_names())
@@ -164,7 +193,7 @@ def paths_in(block: str) -> list[str]:
 def test_the_tree_lists_every_file_of_the_program_and_none_that_is_not_there():
     listed = paths_in(code_blocks(section("The tree"))[0])
     assert [path for path in listed if not (ROOT / path).exists()] == []
-    kept = (*ROOT.glob("dpo/**/*.py"), *ROOT.glob("ui/*.*"), *ROOT.glob("presets/*.json"), ROOT / "app.py")
+    kept = (*ROOT.glob("dpo/**/*.py"), *ROOT.glob("ui/*.*"), ROOT / "app.py")
     there = {path.relative_to(ROOT).as_posix() for path in kept}
     assert sorted(there - set(listed)) == []
     assert len(listed) == len(set(listed))
@@ -223,5 +252,5 @@ def test_what_a_caller_cannot_guess_is_said(path):
 
 
 if __name__ == "__main__":
-    for row in settings_table():
+    for row in [*settings_table(), *loss_tables()[0], *loss_tables()[1]]:
         print(f"| {' | '.join(row)} |")

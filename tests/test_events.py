@@ -1,4 +1,14 @@
-from dpo.events import CheckpointSaved, Note, RunEnded, RunStarted, StepEnd, ValidationEnd, append_event, read_events
+from dpo.events import (
+    CheckpointSaved,
+    Note,
+    RunEnded,
+    RunStarted,
+    StepEnd,
+    ValidationEnd,
+    append_event,
+    read_events,
+    read_new_events,
+)
 
 SENT = [
     RunStarted(0, 10, 4, 1),
@@ -47,3 +57,19 @@ def test_a_line_of_a_newer_version_is_skipped(tmp_path):
     path.write_text('{"type": "Fireworks", "step": 1}\n[1]\n')
     write(path, SENT[:1])
     assert list(read_events(path)) == SENT[:1]
+
+
+def test_following_reads_each_line_once_and_leaves_one_that_is_still_being_written(tmp_path):
+    path = tmp_path / "events.jsonl"
+    assert read_new_events(path, 0) == ([], 0)
+    append_event(path, StepEnd(5, 0.1))
+    found, place = read_new_events(path, 0)
+    assert found == [StepEnd(5, 0.1)]
+    append_event(path, RunStarted(3, 9, 4, 0))
+    with path.open("ab") as file:
+        file.write(b'{"type": "Note", "step": 3, ')
+    found, place = read_new_events(path, place)
+    assert found == [RunStarted(3, 9, 4, 0)]  # what it supersedes has been told already
+    with path.open("ab") as file:
+        file.write(b'"message": "Loading"}\n')
+    assert read_new_events(path, place) == ([Note(3, "Loading")], path.stat().st_size)

@@ -1,6 +1,8 @@
 """Evidence on signs and directions: an oracle that knows the clean latents has error zero, and the pipeline's own sampler,
 driven by that oracle, lands on them."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
@@ -78,8 +80,47 @@ def test_encoding_an_image_gives_the_same_latents_every_time():
     assert torch.equal(family.encode_images(pixels), family.encode_images(pixels))
 
 
+class Part(torch.nn.Module):
+    """An encoder, as far as it can be somewhere."""
+
+    device = "the GPU"
+
+    def to(self, device):
+        self.device = device
+
+
+def test_parked_encoders_are_off_the_device_but_while_they_are_asked_for():
+    family = load_family(build_pipeline())
+    family.device, family.denoiser, vae, text_encoder = "the GPU", Part(), Part(), Part()
+    family.pipeline = SimpleNamespace(
+        components={"vae": vae, "text_encoder": text_encoder, "unet": family.denoiser, "scheduler": 1}
+    )
+    for before in ("the GPU", "cpu"):
+        with pytest.raises(ZeroDivisionError), family.encoders():
+            assert [vae.device, text_encoder.device] == ["the GPU"] * 2
+            raise ZeroDivisionError
+        assert [vae.device, text_encoder.device] == [before] * 2
+        family.park_encoders()
+        assert [vae.device, text_encoder.device] == ["cpu"] * 2
+    with family.encoders(only_vae=True):
+        assert [vae.device, text_encoder.device] == ["the GPU", "cpu"]
+    assert [vae.device, text_encoder.device, family.denoiser.device] == ["cpu", "cpu", "the GPU"]
+
+
+def test_released_encoders_are_gone_for_good_and_the_denoiser_works_on():
+    family = load_family(build_pipeline())
+    conditioning = family.encode_prompts(["a cat"])
+    family.release_encoders()
+    assert family.pipeline.vae is None and family.pipeline.text_encoder is None
+    assert family.predict(torch.ones(1, 4, 8, 8), torch.tensor([5]), conditioning).isfinite().all()
+
+
+def test_a_family_says_by_which_law_its_timesteps_were_drawn():
+    assert load_family(build_pipeline()).timestep_sampling == "uniform"
+
+
 def test_an_unknown_architecture_says_what_it_is_and_what_is_supported():
-    with pytest.raises(FamilyError, match=r"This model is a dict, which cannot be trained yet. Supported: StableDiffusion"):
+    with pytest.raises(FamilyError, match=r"This model is a dict, which cannot be trained yet. Supported: Stable Diffusion 1.x"):
         load_family({})
 
 

@@ -3,9 +3,6 @@ import itertools
 import pytest
 
 from dpo.groups import (
-    MODES,
-    Group,
-    IndexedImage,
     View,
     cluster_shapes,
     group_key,
@@ -13,17 +10,8 @@ from dpo.groups import (
     normalise_prompt,
     prompt_forms,
     prompt_of_key,
-    screen_count,
-    split_evenly,
-    split_into_screens,
     without_loras,
 )  # fmt: skip
-from dpo.metadata import ImageRecord
-
-
-def group_of(count: int) -> Group:
-    images = [IndexedImage(f"{n:024}", f"/images/{n}.png", ImageRecord(f"/images/{n}.png", "a cat")) for n in range(count)]
-    return Group("0" * 27, "a cat", 1.0, tuple(images))
 
 
 @pytest.mark.parametrize(
@@ -108,26 +96,3 @@ def test_a_key_says_its_prompt_and_is_what_picks_take_for_one():
         assert prompt_of_key(key) == number and len(key) <= 64
     for text in ("", "../../x", "0" * 24, "g" * 30, "0" * 65):
         assert prompt_of_key(text) is None
-
-
-@pytest.mark.parametrize("count, sizes", [(1, []), (2, [2]), (9, [9]), (10, [5, 5]), (20, [7, 6, 7])])
-def test_grids_are_even_and_hold_at_most_nine(count, sizes):
-    group = group_of(count)
-    screens = split_into_screens(group, "best_worst")
-    assert [len(screen.images) for screen in screens] == sizes
-    assert {member.key for screen in screens for member in screen.images} == ({m.key for m in group.images} if sizes else set())
-
-
-@pytest.mark.parametrize("count", [2, 3, 6, 7])
-def test_every_image_meets_another_in_a_duel(count):
-    group = group_of(count)
-    screens = split_into_screens(group, "duel")
-    assert all(len({member.key for member in screen.images}) == 2 for screen in screens)
-    assert {member.key for screen in screens for member in screen.images} == {member.key for member in group.images}
-    assert len(screens) == (count + 1) // 2
-
-
-@pytest.mark.parametrize("mode", MODES)
-def test_screens_are_counted_without_making_them(mode):
-    for size in range(2, 60):
-        assert screen_count(size, mode) == len(split_evenly(size, mode))

@@ -1,4 +1,5 @@
 import threading
+import time
 
 import pytest
 
@@ -79,3 +80,39 @@ def test_the_newest_job_of_a_kind_is_found():
     assert jobs.find("train") is second
     assert jobs.find("train", "a").title == "one"
     assert jobs.find("compare") is None
+
+
+def wait_behind(jobs, names):
+    """(the gate that lets the first job end, jobs that wait behind it, what ran so far)."""
+    gate, ran = threading.Event(), []
+    first = jobs.submit("train", "training", "first", lambda job: gate.wait(10))
+    while first.state != "running":
+        time.sleep(0.001)
+    waiting = [jobs.submit("train", f"training {name}", name, lambda job: ran.append(job.key)) for name in names]
+    return gate, waiting, ran
+
+
+def test_a_waiting_job_can_be_taken_out_of_the_queue_and_asked_for_again():
+    jobs = JobRegistry()
+    gate, (one, two), ran = wait_behind(jobs, "ab")
+    assert jobs.cancel(one)
+    assert one.state == "stopped" and one.finished.is_set() and jobs.active()[1:] == [two]
+    assert not jobs.cancel(one) and not jobs.cancel(jobs.current())
+    again = jobs.submit("train", "training a", "a", lambda job: ran.append("again"))
+    gate.set()
+    finish(again)
+    assert ran == ["b", "again"]
+
+
+def test_waiting_jobs_run_in_the_order_they_are_moved_to():
+    jobs = JobRegistry()
+    gate, (a, b, c), ran = wait_behind(jobs, "abc")
+    assert jobs.move(c, -1) and jobs.active()[1:] == [a, c, b]
+    assert jobs.move(a, 9) and jobs.active()[1:] == [c, b, a]
+    assert jobs.move(b, -9) and jobs.active()[1:] == [b, c, a]
+    assert not jobs.move(jobs.current(), 1)
+    gate.set()
+    for job in (a, b, c):
+        finish(job)
+    assert ran == ["b", "c", "a"]
+    assert not jobs.move(a, -1) and jobs.active() == []

@@ -186,7 +186,7 @@ def test_scanning_an_unchanged_folder_starts_no_process(project, folder, monkeyp
 
 
 def test_many_files_are_read_in_processes_and_this_one_opens_none(project, folder, monkeypatch):
-    monkeypatch.setattr("dpo.library.FEW", 5)
+    monkeypatch.setattr("dpo.index.FEW", 5)
     assert files_opened_by(lambda: project.library.scan(folder)) == []
     assert len(project.library.groups(folder)) == 3
 

@@ -1,17 +1,22 @@
+import json
+import random
 import shutil
-import sqlite3
+import signal
+import subprocess
+import sys
 import threading
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from PIL import Image
 
-from dpo.groups import View
-from dpo.library import content_key
-from dpo.picks import PICK_MIGRATIONS, PickStore
+from dpo.pick_tables import PICK_MIGRATIONS
+from dpo.picks import PickStore
 from dpo.project import Database, ProjectError, open_project
+from dpo.rules import PickRules
+from tests.operations import best_worst, clearly, duel, keys, reopen, review, skip, triage, undo
 from tests.pictures import paint_folder, plain, write_prompted
+
+ROOT = Path(__file__).resolve().parent.parent
 
 
 @pytest.fixture
@@ -25,41 +30,6 @@ def project(tmp_path):
 @pytest.fixture
 def groups(project, tmp_path):
     return project.library.groups(tmp_path / "images")
-
-
-@pytest.fixture
-def view(tmp_path):
-    return View(str(tmp_path / "images"))
-
-
-def next_screens(project, view, mode="best_worst", want=99, have=(), first=""):
-    return project.picks.next_screens(project.library, view, mode, want, set(have), first)
-
-
-def keys(group) -> list[str]:
-    return [image.key for image in group.images]
-
-
-def best_worst(group, number=0, best=0, worst=1, client="client-a") -> dict:
-    shown = keys(group)
-    return {
-        "client": client, "number": number, "op": "best_worst", "group": group.key,
-        "images": shown, "result": [shown[best], shown[worst]],
-    }  # fmt: skip
-
-
-def duel(group, result, number=0, left=0, right=1) -> dict:
-    shown = [keys(group)[left], keys(group)[right]]
-    return {"client": "client-a", "number": number, "op": "duel", "group": group.key, "images": shown, "result": result}
-
-
-def skip(group, number=0) -> dict:
-    shown = {"group": group.key, "images": keys(group), "result": "best_worst"}
-    return {"client": "client-a", "number": number, "op": "skip", **shown}
-
-
-def undo(of, number, client="client-a") -> dict:
-    return {"client": client, "number": number, "op": "undo", "undoes": [of["client"], of["number"]]}
 
 
 def test_best_and_worst_become_chosen_and_rejected(project, groups):
@@ -126,31 +96,17 @@ def broken(shown, **changes) -> dict:
     "make",
     [
         lambda group: "not a dict",
-        lambda group: {},
         lambda group: broken(group, op="drop table"),
-        lambda group: broken(group, op=["best_worst"]),
         lambda group: broken(group, extra=1),
-        lambda group: broken(group, client="a b"),
-        lambda group: broken(group, client="\ud800\ud800\ud800\ud800"),
-        lambda group: broken(group, number=-1),
-        lambda group: broken(group, number=True),
-        lambda group: broken(group, number=2**70),
-        lambda group: broken(group, group="../../x"),
-        lambda group: broken(group, images=[]),
-        lambda group: broken(group, images=[""] * 2),
         lambda group: broken(group, images=keys(group)[:1]),
-        lambda group: broken(group, images=[keys(group)[0]] * 2),
         lambda group: broken(group, images=[*keys(group), "0" * 24]),
-        lambda group: broken(group, result=[keys(group)[0]] * 2),
         lambda group: broken(group, result=[keys(group)[0], "0" * 24]),
-        lambda group: broken(group, result=None),
-        lambda group: {**duel(group, "left", 7), "result": "up"},
-        lambda group: {**skip(group, 7), "result": "left"},
-        lambda group: {**duel(group, "left", 7), "result": ["left"]},
-        lambda group: {**duel(group, "left", 7), "images": keys(group)},
-        lambda group: {"client": "client-a", "number": 7, "op": "undo", "undoes": ["client-a", 99]},
-        lambda group: {"client": "client-a", "number": 7, "op": "undo", "undoes": ["client-a", 2**70]},
-        lambda group: {"client": "client-a", "number": 7, "op": "undo", "undoes": "client-a"},
+        lambda group: broken(group, op="import"),
+        lambda group: undo({"client": "client-a", "number": 99}, 7),
+        lambda group: clearly({"client": "client-a", "number": 99}, 7),
+        lambda group: clearly({"client": "client-a", "number": 0}, 7),  # that is no duel
+        lambda group: {**review("drop", group, 7), "images": ["0" * 24, keys(group)[0]]},
+        lambda group: {**review("swap", group, 7), "images": [keys(group)[0], "0" * 24]},
     ],
 )
 def test_a_malformed_operation_is_refused_and_the_others_are_kept(project, groups, make):
@@ -191,132 +147,25 @@ def test_a_pair_follows_files_that_moved_once_they_were_scanned(project, groups,
     assert pair.chosen.startswith(str(tmp_path / "moved"))
 
 
-def test_screens_answered_are_not_shown_again_and_an_undo_brings_them_back(project, groups, view):
-    found = next_screens(project, view)
-    assert (len(found.screens), found.done, found.total, found.is_complete) == (3, 0, 3, True)
-    operation = best_worst(groups[1])
-    project.picks.apply([operation])
-    found = next_screens(project, view)
-    assert ([screen.group.key for screen in found.screens], found.done) == ([groups[0].key, groups[2].key], 1)
-    project.picks.apply([undo(operation, 1)])
-    assert (len(next_screens(project, view).screens), next_screens(project, view).done) == (3, 0)
-
-
-def test_a_group_picked_twice_is_open_again_only_when_both_picks_are_taken_back(project, groups, view):
-    first, second = best_worst(groups[1]), best_worst(groups[1], 1)
-    project.picks.apply([first, second, undo(first, 2)])
-    assert next_screens(project, view).done == 1
-    project.picks.apply([undo(second, 3)])
-    assert next_screens(project, view).done == 0
-
-
-def test_no_more_is_handed_out_than_wanted_and_none_that_the_page_has(project, groups, view):
-    first = next_screens(project, view, want=2)
-    assert ([screen.group.key for screen in first.screens], first.is_complete) == ([groups[0].key, groups[1].key], False)
-    rest = next_screens(project, view, want=2, have={screen.key for screen in first.screens})
-    assert ([screen.group.key for screen in rest.screens], rest.is_complete) == ([groups[2].key], True)
-
-
-def test_a_group_that_somebody_asked_for_comes_first_and_once(project, groups, view):
-    found = next_screens(project, view, first=groups[2].key)
-    assert [screen.group.key for screen in found.screens] == [groups[2].key, groups[0].key, groups[1].key]
-    project.picks.apply([best_worst(groups[2])])
-    found = next_screens(project, view, first=groups[2].key)
-    assert [screen.group.key for screen in found.screens] == [groups[0].key, groups[1].key]
-    assert len(next_screens(project, view, first="0" * 27).screens) == 2
-
-
-def test_the_modes_are_answered_apart_but_a_skipped_group_is_gone_from_both(project, groups, view):
-    project.picks.apply([best_worst(groups[0], 0), duel(groups[1], "tie", 1), skip(groups[2], 2)])
-    assert {screen.group.key for screen in next_screens(project, view).screens} == {groups[1].key}
-    duels = next_screens(project, view, "duel")
-    assert (duels.done, duels.total) == (3, 6)
-    assert [screen.group.key for screen in duels.screens] == [groups[0].key] * 2 + [groups[1].key]
-
-
-def test_unpicked_counts_the_open_screens_of_groups_with_picks_alone(project, groups, view):
-    project.picks.apply([best_worst(groups[0], 0), duel(groups[1], "tie", 1), skip(groups[2], 2)])
-    assert project.picks.unpicked(project.library, view, "best_worst") == {groups[0].key: 0, groups[2].key: 0}
-    assert project.picks.unpicked(project.library, view, "duel") == {groups[1].key: 1, groups[2].key: 0}
-
-
-def test_two_new_images_reopen_a_group_and_one_does_not(project, groups, view, tmp_path):
-    project.picks.apply([best_worst(group, number) for number, group in enumerate(groups)])
-    write_prompted(tmp_path / "images" / "one.png", groups[0].prompt, plain("red"))
-    project.library.scan(tmp_path / "images")
-    assert next_screens(project, view).screens == []
-    write_prompted(tmp_path / "images" / "two.png", groups[0].prompt, plain("blue"))
-    project.library.scan(tmp_path / "images")
-    (screen,) = next_screens(project, view).screens
-    assert len(screen.images) == 6
-
-
-def test_a_skipped_group_stays_skipped_when_images_join_it(project, groups, view, tmp_path):
-    project.picks.apply([skip(groups[0])])
-    for name, colour in (("one", "red"), ("two", "blue")):
-        write_prompted(tmp_path / "images" / f"{name}.png", groups[0].prompt, plain(colour))
-    project.library.scan(tmp_path / "images")
-    assert [screen.group.key for screen in next_screens(project, view).screens] == [groups[1].key, groups[2].key]
-
-
-@pytest.mark.parametrize("options", [{"ignore_case": True}, {"ignore_loras": True}, {"same_model": True}, {"size": "64x64"}])
-def test_another_option_or_filter_brings_no_answered_image_back(project, groups, view, options):
-    project.picks.apply([best_worst(groups[0], 0), skip(groups[1], 1)])
-    other = replace(view, **options)
-    project.library.catalogue(other)
-    assert [screen.group.prompt for screen in next_screens(project, other).screens] == [groups[2].prompt]
-
-
-def test_a_copy_of_an_answered_image_is_answered_too(project, groups, view, tmp_path):
-    project.picks.apply([best_worst(groups[0], 0)])
-    for image in groups[0].images:  # the same pixels under another key
-        copy = Path(image.path).with_name("copy " + Path(image.path).name)
-        with Image.open(image.path) as pixels:
-            write_prompted(copy, groups[0].prompt, pixels.copy(), seed=7)
-        key = content_key(copy)
-        project.library.scan(tmp_path / "images")
-        project.library.note_pixels([(image.key, image.key, "0" * 16), (key, image.key, "0" * 16)])
-    assert [screen.group.key for screen in next_screens(project, view).screens] == [groups[1].key, groups[2].key]
-
-
-def test_images_that_differ_in_lora_tags_or_case_can_be_compared_and_train_without_the_tags(project, tmp_path):
-    (tmp_path / "more").mkdir()
-    for name, prompt, colour in (("a", "A cat <lora:x:1>", "red"), ("b", "a cat", "blue")):
-        write_prompted(tmp_path / "more" / f"{name}.png", prompt, plain(colour))
-    project.library.scan(tmp_path / "more")
-    view = View(str(tmp_path / "more"), ignore_loras=True, ignore_case=True)
-    (screen,) = next_screens(project, view).screens
-    tagged = next(image.key for image in screen.images if image.path.endswith("a.png"))
-    other = next(image.key for image in screen.images if image.path.endswith("b.png"))
-    operation = {**best_worst(screen.group), "result": [tagged, other]}
-    assert project.picks.apply([operation]).refused == ()
-    assert project.picks.pairs()[0].prompt == "A cat"
-
-
-def test_only_groups_with_picks_are_looked_into(project, groups, view, monkeypatch):
-    project.picks.apply([best_worst(groups[1])])
-    next_screens(project, view, want=0)
-    asked = []
-    members = project.library.members
-    monkeypatch.setattr(project.library, "members", lambda view, keys: asked.append(set(keys)) or members(view, keys))
-    next_screens(project, view, want=0)
-    project.picks.apply([best_worst(groups[2], 1)])
-    next_screens(project, view, want=0)
-    assert asked == [set(keys(groups[2]))]
-
-
-def test_a_store_of_the_first_version_opens_and_keeps_its_picks(tmp_path, project, groups):
-    project.picks.apply([best_worst(groups[0])])
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_store_of_an_earlier_version_opens_and_keeps_its_picks(tmp_path, project, groups, version):
+    first, second = best_worst(groups[0], 0), best_worst(groups[1], 1)
+    project.picks.apply([first, second, undo(second, 2), duel(groups[2], "right", 3)])
     before = project.picks.live()
     old = tmp_path / "old"
     old.mkdir()
-    Database(old / "picks.sqlite", PICK_MIGRATIONS[:1], "FULL")
-    rows = [tuple(row) for row in project.picks._database.read("SELECT * FROM picks")]
-    with sqlite3.connect(old / "picks.sqlite") as connection:
+    database = Database(old / "picks.sqlite", PICK_MIGRATIONS[:version], "FULL")
+    names = ", ".join(row["name"] for row in database.read("SELECT name FROM pragma_table_info('picks')"))
+    rows = project.picks._database.tuples(f"SELECT {names} FROM picks")
+    with database.write() as connection:
         connection.executemany(f"INSERT INTO picks VALUES ({', '.join('?' * len(rows[0]))})", rows)
-    connection.close()
     again = open_project(old)
-    assert again.picks.live() == before
+    assert again.picks.live() == before and len(before) == 2
+    assert [picked.pair for picked in again.picks.picked_pairs()] == project.picks.pairs()
+    assert again.picks.apply([first]).new == 0
+    assert again.picks.apply([undo(second, 9)]).refused
+    again.picks.apply([reopen(groups[0], 10)])
+    assert [pick.op for pick in again.picks.live()] == ["duel"]
     again.library.give_prompt(before[0].keys[0], "typed")
     again.library.scan(tmp_path / "images")
     assert again.library.image(before[0].keys[0]).record.prompt == "typed"
@@ -330,13 +179,24 @@ def test_recent_picks_come_newest_first_and_can_be_paged(project, groups):
     assert newest[0].keys == tuple(keys(groups[2]))
 
 
-def test_the_revision_grows_with_every_operation(project, groups):
-    before = project.picks.revision()
-    operation = best_worst(groups[0])
-    project.picks.apply([operation])
-    after_pick = project.picks.revision()
-    project.picks.apply([undo(operation, 1)])
-    assert before < after_pick < project.picks.revision()
+def test_the_revision_grows_with_every_operation_and_change_of_rules(project, groups):
+    revisions, operation = [project.picks.revision()], best_worst(groups[0])
+    for change in (
+        lambda: project.picks.apply([operation]),
+        lambda: project.picks.apply([undo(operation, 1)]),
+        lambda: project.picks.set_rules(PickRules(pairs_per_group=2)),
+        lambda: project.picks.set_rules(PickRules(pairs_per_group=3)),
+    ):
+        change()
+        revisions.append(project.picks.revision())
+    assert revisions == sorted(set(revisions))
+
+
+def test_rules_are_kept_with_the_picks(project):
+    assert project.picks.rules() == PickRules()
+    rules = PickRules(pairs_per_group=2, pairing="elo", agreement=True, live_folder="pairs")
+    project.picks.set_rules(rules)
+    assert open_project(project.path).picks.rules() == rules
 
 
 def test_picks_from_several_pages_at_once_are_all_kept(project, groups):
@@ -368,3 +228,98 @@ def test_a_store_opened_again_has_the_same_picks(project, groups):
     project.picks.apply([best_worst(groups[0])])
     assert isinstance(project.picks, PickStore)
     assert open_project(project.path).picks.live() == project.picks.live()
+
+
+def test_the_login_goes_before_the_name_that_an_operation_gives(project, groups):
+    project.picks.apply([best_worst(groups[0], 0, rater=" Ann "), best_worst(groups[1], 1)])
+    project.picks.apply([best_worst(groups[2], 2, rater="Ann")], rater="bob")
+    assert [pick.rater for pick in project.picks.live()] == ["Ann", "", "bob"]
+
+
+def test_a_duel_whose_key_was_held_counts_as_said_clearly(project, groups):
+    plain_duel, said = duel(groups[0], "left", 0), duel(groups[1], "left", 1, clearly=True)
+    project.picks.apply([plain_duel, said])
+    assert [pick.is_clear for pick in project.picks.live()] == [False, True]
+    project.picks.apply([clearly(plain_duel, 2)])
+    assert [pick.is_clear for pick in project.picks.live()] == [True, True]
+    project.picks.apply([undo(clearly(plain_duel, 2), 3)])
+    assert [pick.is_clear for pick in project.picks.live()] == [False, True]
+
+
+@pytest.mark.parametrize("hide", [lambda group, pick: undo(pick, 1), lambda group, pick: reopen(group, 1)])
+def test_what_is_not_live_any_more_cannot_be_undone_nor_said_clearly(project, groups, hide):
+    operation = duel(groups[0], "left", 0)
+    project.picks.apply([operation, hide(groups[0], operation)])
+    assert len(project.picks.apply([undo(operation, 2), clearly(operation, 3)]).refused) == 2
+
+
+def test_opening_a_group_again_can_be_taken_back_and_an_undo_cannot(project, groups):
+    pick, opening = best_worst(groups[0], 0), reopen(groups[0], 1)
+    project.picks.apply([pick, opening])
+    assert project.picks.pairs() == []
+    back = undo(opening, 2)
+    project.picks.apply([back, undo(back, 3)])
+    assert len(project.picks.pairs()) == 1
+    assert project.picks.apply([undo(back, 4)]).refused
+    project.picks.apply([undo(pick, 5)])
+    assert project.picks.pairs() == []
+
+
+def test_each_opening_of_a_group_can_be_taken_back_whatever_came_after_it(project, groups):
+    project.picks.apply([best_worst(groups[0], 0), reopen(groups[0], 1), reopen(groups[0], 2)])
+    assert project.picks.apply([undo(reopen(groups[0], 1), 3)]).refused == ()
+    assert project.picks.pairs() == []
+    project.picks.apply([undo(reopen(groups[0], 2), 4)])
+    assert len(project.picks.pairs()) == 1
+
+
+def test_a_label_is_a_pick_of_one_image(project, groups):
+    project.picks.apply([triage(groups[0], "good", 0, 0), triage(groups[0], "bad", 1, 1), triage(groups[0], "skip", 2, 2)])
+    (pair,) = project.picks.pairs()
+    assert (pair.source, pair.chosen, pair.rejected) == ("triage", groups[0].images[0].path, groups[0].images[1].path)
+
+
+def test_images_that_differ_in_lora_tags_or_case_can_be_compared_and_train_without_the_tags(project, tmp_path):
+    (tmp_path / "more").mkdir()
+    for name, prompt, colour in (("a", "A cat <lora:x:1>", "red"), ("b", "a cat", "blue")):
+        write_prompted(tmp_path / "more" / f"{name}.png", prompt, plain(colour))
+    project.library.scan(tmp_path / "more")
+    tagged, other = (image.key for image in project.library.images(tmp_path / "more"))
+    operation = {"client": "client-a", "number": 0, "op": "best_worst", "group": "0" * 27, "images": [tagged, other]}
+    assert project.picks.apply([{**operation, "result": [tagged, other]}]).refused == ()
+    assert project.picks.pairs()[0].prompt == "A cat"
+
+
+KILLED = """
+import json, sys
+from pathlib import Path
+from dpo.project import open_project
+
+picks = open_project(Path(sys.argv[1])).picks
+operation = json.loads(sys.argv[2])
+for number in range(10**6):
+    picks.apply([{**operation, "number": number}])
+    print(number, flush=True)
+"""
+
+
+def test_a_server_killed_at_any_moment_has_kept_what_it_acknowledged(project, groups):
+    """The next page sends what it had no answer for again."""
+    chance, acknowledged = random.Random(4), set()
+    for attempt in range(4):
+        operation = json.dumps(best_worst(groups[0], client=f"client-{attempt}"))
+        command = [sys.executable, "-c", KILLED, str(project.path), operation]
+        child = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+        heard = [child.stdout.readline()]
+        kill = threading.Timer(chance.uniform(0, 0.2), child.send_signal, [signal.SIGKILL])
+        kill.start()
+        heard += child.stdout
+        assert child.wait() == -signal.SIGKILL
+        # A line that is torn off was never read by anybody.
+        numbers = [int(line) for line in heard if line.endswith("\n")]
+        acknowledged |= {(f"client-{attempt}", number) for number in numbers}
+        unanswered = [best_worst(groups[0], numbers[-1] + extra, client=f"client-{attempt}") for extra in (0, 1)]
+        assert open_project(project.path).picks.apply(unanswered).refused == ()
+    stored = [(pick.client, pick.number) for pick in open_project(project.path).picks.live()]
+    assert acknowledged <= set(stored) and len(acknowledged) > 4
+    assert len(stored) == len(set(stored))

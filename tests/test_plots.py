@@ -8,6 +8,8 @@ from dpo.events import Note, RunStarted, StepEnd, ValidationEnd
 from ui.plots import (
     MOST_POINTS,
     accuracy_frame,
+    compare_colours,
+    compare_frames,
     drift_frame,
     loss_frame,
     metric_points,
@@ -65,7 +67,30 @@ def test_accuracy_has_its_chance_line_over_the_whole_run_and_validation_apart():
     frame = accuracy_frame(events, total_steps=4)
     assert frame[frame["series"] == "chance"][["step", "value"]].values.tolist() == [[0, 0.5], [4, 0.5]]
     assert values_of(frame, "each step") == [0.25, 1.0]
-    assert values_of(frame, "validation") == [0.75]
+    assert values_of(frame, "validation") == [0.75, 0.75]
+
+
+def test_a_single_point_is_drawn_as_a_dash_around_it():
+    frame = accuracy_frame([ValidationEnd(20, {"rewards/accuracies": 0.75})], total_steps=100)
+    assert frame[frame["series"] == "validation"][["step", "value"]].values.tolist() == [[19.0, 0.75], [21.0, 0.75]]
+
+
+def test_validation_stands_between_the_ends_of_its_interval():
+    interval = {"rewards/accuracies": 0.75, "rewards/accuracies_low": 0.5, "rewards/accuracies_high": 0.9}
+    frame = accuracy_frame([ValidationEnd(2, interval)], total_steps=4)
+    assert values_of(frame, "validation, at least") == [0.5] * 2 and values_of(frame, "validation, at most") == [0.9] * 2
+
+
+def test_two_runs_share_each_plot_under_their_own_names_and_colours():
+    cats = [step(number, loss=0.5, rewards__margins=1.0) for number in (1, 2)]
+    dogs = [step(number, loss=0.7, rewards__margins=2.0) for number in (1, 2)]
+    frames = compare_frames({"cats-1": [*cats, ValidationEnd(1, {"rewards/accuracies": 0.8})], "dogs-1": dogs})
+    assert values_of(frames["loss"], "cats-1") == [0.5, 0.5] and values_of(frames["loss"], "dogs-1") == [0.7, 0.7]
+    assert values_of(frames["rewards"], "dogs-1, each step") == [2.0, 2.0]
+    assert values_of(frames["accuracy"], "cats-1, validation") == [0.8, 0.8]
+    colours = compare_colours(["cats-1", "dogs-1"])
+    assert len(set(colours.values())) == len(colours) == 6
+    assert all(set(frame["series"]) <= colours.keys() for frame in frames.values())
 
 
 def test_rewards_show_both_sides_and_their_margin_smoothed_over_raw():
@@ -81,8 +106,8 @@ def test_rewards_show_both_sides_and_their_margin_smoothed_over_raw():
 
 def test_the_danger_band_reaches_from_suffering_to_the_runs_own_limit():
     frame = drift_frame([step(1, errors__chosen_drift=0.001), step(2, errors__chosen_drift=0.04)], total_steps=9, limit=0.07)
-    assert values_of(frame, "images suffer") == [0.03, 0.03]
-    assert values_of(frame, "damage limit") == [0.07, 0.07]
+    assert values_of(frame, "suffering") == [0.03, 0.03]
+    assert values_of(frame, "limit") == [0.07, 0.07]
 
 
 def test_a_run_without_steps_makes_empty_frames_with_columns():

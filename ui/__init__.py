@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from dataclasses import replace
 
 import gradio as gr
 
 from dpo.jobs import Job
 from dpo.runs import Run
 from dpo.training import stop_training
-from ui import downloads, images
+from ui import downloads, images, train_samples
 from ui.compare_tab import create_compare_tab
 from ui.pairs_tab import create_pairs_tab
 from ui.parts import job_part, text_part
 from ui.security import Doors, launch_settings
 from ui.session import Session, Studio, restore_session, stored_session
-from ui.theme import CSS_FILE, create_theme
+from ui.theme import CSS_FILES, create_theme
 from ui.train_tab import create_train_tab
 from ui.words import JOB_TABS, job_line
 
+SHOW_REVIEW = "() => document.querySelector('#review-step').scrollIntoView()"
 TABS = {"pairs": create_pairs_tab, "train": create_train_tab, "compare": create_compare_tab}
 
 
@@ -40,7 +42,10 @@ def create_app(studio: Studio) -> gr.Blocks:
                     places.append(place)
                     made.append(create_tab(studio, session))
 
-        loaded = page.load(restore_session, remembered, session, show_progress="hidden")
+        def restore(stored: object, request: gr.Request) -> Session:
+            return replace(restore_session(stored), login=request.username or "")
+
+        loaded = page.load(restore, remembered, session, show_progress="hidden")
         for place, tab in zip(places, made, strict=True):
             loaded.then(tab.refresh, session, tab.outputs, show_progress="hidden")
             place.select(tab.refresh, session, tab.outputs, show_progress="hidden")
@@ -48,13 +53,26 @@ def create_app(studio: Studio) -> gr.Blocks:
             if tab.next is not None:
                 led = tab.next.click(lambda to=place.id: gr.Tabs(selected=to), None, tabs, show_progress="hidden")
                 led.then(following.refresh, session, following.outputs, show_progress="hidden")
+        pairs, train, _ = made
+        reviewed = train.review.click(
+            lambda: (gr.Tabs(selected="pairs"), gr.Accordion(open=True)), None, [tabs, pairs.review], show_progress="hidden"
+        )
+        reviewed.then(pairs.refresh, session, pairs.outputs, show_progress="hidden").then(None, js=SHOW_REVIEW)
         session.change(stored_session, session, remembered, show_progress="hidden")
 
         def look() -> gr.HTML:
             return gr.HTML(job=_shown(studio.jobs.current()))
 
         page.load(look, None, job, show_progress="hidden")
-        gr.Timer(studio.seconds_between_looks).tick(look, None, job, queue=False, show_progress="hidden")
+        quiet = {"queue": False, "trigger_mode": "always_last", "show_progress": "hidden"}
+        pairs.pulse.job_news(look, None, job, **quiet)
+        timers = {timer: place.id for place in places for timer in _timers_in(place)}
+
+        def attend(event: gr.EventData) -> list[gr.Timer]:
+            """A tab that nobody looks at does not look itself: that would be felt in the one that is shown."""
+            return [gr.Timer(active=tab == event.tab) for tab in timers.values()]
+
+        pairs.pulse.tab_shown(attend, None, list(timers), **quiet)
 
         def go() -> gr.Tabs:
             current = studio.jobs.current()
@@ -66,11 +84,11 @@ def create_app(studio: Studio) -> gr.Blocks:
 
 def launch(page: gr.Blocks, studio: Studio, doors: Doors, port: int, wait: bool = True) -> None:
     """Serve the page; says where it is, and with `wait` returns only when it is closed."""
-    routes = [*images.routes(studio), *downloads.routes(studio)]
+    routes = [*images.routes(studio), *downloads.routes(studio), *train_samples.routes(studio)]
     page.queue(max_size=32, api_open=False, default_concurrency_limit=4)
     page.launch(
         **launch_settings(doors, port, routes),
-        theme=create_theme(), css_paths=CSS_FILE, prevent_thread_lock=True,
+        theme=create_theme(), css_paths=CSS_FILES, prevent_thread_lock=True,
     )  # fmt: skip
     if doors.share and not page.share_url:
         print("No public link could be made; the page is on this machine only.")
@@ -91,6 +109,12 @@ def finish_jobs(studio: Studio, patience: float = 60.0) -> None:
         job.stop.set()
     for job in studio.jobs.active():
         job.finished.wait(patience)
+
+
+def _timers_in(block: gr.blocks.Block) -> list[gr.Timer]:
+    if isinstance(block, gr.Timer):
+        return [block]
+    return [timer for child in getattr(block, "children", ()) for timer in _timers_in(child)]
 
 
 def _shown(job: Job | None) -> dict:

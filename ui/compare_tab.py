@@ -233,8 +233,8 @@ def _name(run: Run) -> str:
 
 def _prompts_for(run: Run) -> str:
     """A few prompts to begin with that the run was not trained on, where there are any."""
-    pairs, config = run.pairs, run.config
+    pairs, config = run.items, run.config
     if config.model == "demo":
         return "\n".join(demo_prompts(PROMPTS_OFFERED, DEMO_SEED, exclude=frozenset(pair.prompt for pair in pairs)))
-    _, held_out = split_pairs(pairs, config.validation_share, config.seed)
+    _, held_out = split_pairs(pairs, config.validation_share)
     return "\n".join(list(dict.fromkeys(pair.prompt for pair in held_out or pairs))[:PROMPTS_OFFERED])

@@ -1,4 +1,4 @@
-"""The adapter file of a run, behind a signed address: the page names a run, never a path."""
+"""The adapter file of a run, and what was exported, behind signed addresses: the page names a run or an export, never a path."""
 
 from __future__ import annotations
 
@@ -12,10 +12,16 @@ from dpo.runs import Run, list_runs
 from ui.session import Studio
 
 PURPOSE = "adapter"
+EXPORT = "export"
 
 
 def adapter_url(studio: Studio, run: Run) -> str:
     return f"/studio/adapter/{studio.sign(PURPOSE, run.name)}/{quote(run.name)}.safetensors"
+
+
+def export_url(studio: Studio, name: str) -> str:
+    """The address of a file in exports/, such as "pairs.zip" or "cats-1-comfyui-fp16/cats-1.safetensors"."""
+    return f"/studio/export/{studio.sign(EXPORT, name)}/{quote(name)}"
 
 
 def routes(studio: Studio) -> list[Route]:
@@ -29,4 +35,11 @@ def routes(studio: Studio) -> list[Route]:
             return PlainTextResponse("There is no such adapter.", status_code=404)
         return FileResponse(run.adapter, filename=f"{run.name}.safetensors", headers={"Cache-Control": "private, no-store"})
 
-    return [Route("/studio/adapter/{signature}/{name}", adapter)]
+    def export(request: Request) -> Response:
+        name = request.path_params["name"]
+        path = studio.project.exports / name
+        if not studio.is_signed(EXPORT, name, request.path_params["signature"]) or not path.is_file():
+            return PlainTextResponse("There is no such export.", status_code=404)
+        return FileResponse(path, filename=path.name, headers={"Cache-Control": "private, no-store"})
+
+    return [Route("/studio/adapter/{signature}/{name}", adapter), Route("/studio/export/{signature}/{name:path}", export)]

@@ -1,29 +1,28 @@
 """The Pairs tab: 1 Images (scan a folder or upload, browse), 2 Pick, 3 Review; then on to Train. Finished steps fold to a line.
 
-A scan runs in a thread of the project's library, an upload in one of `Uploads`; the page looks at them once a second, so a
-reload or a second page sees the same.
+A scan runs in a thread of the project's library, an upload in one of `Uploads`; the page looks at them whenever its pulse has
+news, so a reload or a second page sees the same.
 """
 
 from __future__ import annotations
 
-import secrets
-import shutil
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import NamedTuple
 
 import gradio as gr
-from gradio.utils import get_upload_folder
 
 from dpo import StudioError
-from dpo.exchange import export_csv, export_onetrainer, new_export_folder
 from dpo.groups import View
 from dpo.library import Scan, resolve_folder
 from dpo.runs import MINIMUM_PAIRS
+from ui.datasets import Datasets, create_datasets, show_datasets
 from ui.parts import report_part, text_part
 from ui.picker import create_picker
+from ui.pulse import create_pulse
 from ui.review import create_review, show_review
+from ui.review_answers import state_of
 from ui.session import SORTS, Session, Studio, clean_view, folder_of, page_session, view_of
 from ui.shelf import create_shelf, show_shelf
 from ui.uploads import Upload, uploaded_file, uploads_folder
@@ -35,11 +34,13 @@ CHOOSE_FILES = "() => document.querySelector('#shelf .file-input').click()"
 
 
 class PairsTab(NamedTuple):
-    """As `Tab`, and `next`: the button that leads to Train, for the page to wire."""
+    """As `Tab`, with `next`, the button that leads to Train, `review`, the step Train leads back to, and the page's `pulse`."""
 
     refresh: Callable[[Session], tuple]
     outputs: list[gr.components.Component]
     next: gr.Button
+    review: gr.Accordion
+    pulse: gr.HTML
 
 
 class Seen(NamedTuple):
@@ -48,13 +49,13 @@ class Seen(NamedTuple):
     scan: tuple | None = None  # when it was begun, files done, whether it is over; None: nothing was shown yet
     upload: tuple = ()
     index: int = -1
-    picks: int = -1
+    picks: tuple = ()  # of the review: what it shows changes with picks, and with files that were found
     is_ready: bool = False  # there is something to pick from
     awaited: float = 0.0  # when the scan began that the person waits for: the step folds at its end, and at that of no other
 
 
 def create_pairs_tab(studio: Studio, session: gr.State) -> PairsTab:
-    project = studio.project
+    project, datasets = studio.project, Datasets(studio)
     with gr.Accordion("1 Images", open=True, elem_classes="step", elem_id="images-step") as images_step:
         with gr.Row(elem_classes="folder-row", equal_height=True):
             folder = gr.Textbox(
@@ -72,17 +73,14 @@ def create_pairs_tab(studio: Studio, session: gr.State) -> PairsTab:
     picker = create_picker(studio, session)
     with gr.Accordion("3 Review", open=False, elem_classes="step", elem_id="review-step") as review_step:
         review = create_review(studio, session)
-        with gr.Row(elem_classes="actions"):
-            onetrainer = gr.Button("Export for OneTrainer", size="sm", elem_id="export-onetrainer")
-            table_export = gr.Button("Export as CSV", size="sm", elem_id="export-csv")
-            download = gr.DownloadButton("Download", visible=False, size="sm", elem_id="download-export")
-        exported = text_part(elem_id="exported")
+        exchange = create_datasets(datasets, session)
     with gr.Row(elem_classes="next-row", equal_height=True):
         next_step = gr.Button("Train", interactive=False, scale=0, min_width=200, elem_id="to-train")
         reason = text_part(elem_id="next-reason")
+    pulse = create_pulse(studio, datasets.live.wake)
     seen = gr.State(Seen())
     images_outputs = [images_step, scan, stop, problem, progress]
-    pick_outputs = [review_step, review, reason, next_step]
+    pick_outputs = [review_step, review, exchange, reason, next_step]
     outputs = [seen, picker, shelf, *images_outputs, *pick_outputs]
 
     def refresh(current: Session) -> tuple:
@@ -162,12 +160,11 @@ def create_pairs_tab(studio: Studio, session: gr.State) -> PairsTab:
     # Through the queue: Gradio notices a changed state, which the browser has to remember, only there.
     shelf.narrow(narrow, session, [session, picker, images_step], trigger_mode="always_last", show_progress="hidden")
     shelf.pick_group(pick_group, session, picker, **quiet)
-    onetrainer.click(lambda: export(studio, "onetrainer"), None, [download, exported], show_progress="hidden")
-    table_export.click(lambda: export(studio, "csv"), None, [download, exported], show_progress="hidden")
-    gr.Timer(studio.seconds_between_looks).tick(look, [session, seen], outputs, **quiet)
+    review.pick_group(pick_group, session, picker, **quiet)
+    pulse.news(look, [session, seen], outputs, trigger_mode="always_last", **quiet)
     # Not part of `refresh`: going to another tab and back keeps what was typed.
     session.change(lambda current: folder_of(studio, current), session, folder, show_progress="hidden")
-    return PairsTab(refresh, outputs, next_step)
+    return PairsTab(refresh, outputs, next_step, review_step, pulse)
 
 
 def next_reason(pairs: int, missing: int) -> str:
@@ -176,33 +173,6 @@ def next_reason(pairs: int, missing: int) -> str:
     if pairs < MINIMUM_PAIRS:
         return f"{lost}{count(MINIMUM_PAIRS - pairs, 'more pair')} and training can start."
     return lost
-
-
-def export(studio: Studio, kind: str) -> tuple:
-    """Write an export into the project, and one file to download. Updates for the download button and the line under it."""
-    try:
-        pairs = studio.project.picks.pairs()
-        folder = new_export_folder(studio.project.exports)
-        if kind == "csv":
-            path = export_csv(pairs, folder / "pairs.csv")
-        else:
-            path = Path(shutil.make_archive(str(folder), "zip", export_onetrainer(pairs, folder)))
-        download = _offer(path)
-    except StudioError as error:
-        return gr.DownloadButton(visible=False), gr.HTML(text=str(error), tone="bad")
-    except OSError as error:
-        text = f"The export could not be packed: {error.strerror}. Free some space, then export again."
-        return gr.DownloadButton(visible=False), gr.HTML(text=text, tone="bad")
-    size = f"{path.stat().st_size / 1e6:,.1f} MB" if path.stat().st_size > 1e6 else f"{path.stat().st_size / 1e3:,.0f} kB"
-    text = f"{count(len(pairs), 'pair')} exported to {folder}."
-    return gr.DownloadButton(f"Download ({size})", value=download, visible=True), gr.HTML(text=text, tone="dim")
-
-
-def _offer(path: Path) -> str:
-    """Gradio serves only what lies in its own folder: put a copy there, under a name nobody can guess."""
-    place = Path(get_upload_folder()) / secrets.token_hex(16)
-    place.mkdir(parents=True)
-    return str(shutil.copy(path, place / path.name))
 
 
 def _look(studio: Studio, session: Session, was_ready: bool = False) -> Seen:
@@ -215,7 +185,7 @@ def _look(studio: Studio, session: Session, was_ready: bool = False) -> Seen:
         scan=(scan.begun, scan.done, scan.finished.is_set()) if scan else (),
         upload=(str(upload.folder), upload.done, upload.finished.is_set()) if upload else (),
         index=library.revision(),
-        picks=studio.project.picks.revision(),
+        picks=(studio.project.picks.revision(), library.revision() if scan is None or scan.finished.is_set() else -1),
         is_ready=not is_short and bool(library.catalogue(View(folder=folder)).lines),
     )
 
@@ -286,14 +256,14 @@ def upload_report(upload: Upload) -> dict:
 
 
 def _show_picks(studio: Studio, session: Session) -> tuple:
-    """Updates for the review's line, its sheet, the reason beside the button, and the button to Train."""
-    picked = studio.project.picks.picked_pairs()
-    missing = sum(bool(pair.missing) for pair in picked)
-    usable = len(picked) - missing
+    """Updates for the review's line, its sheet, what is under it, the reason beside the button, and the button to Train."""
+    states = Counter(map(state_of, studio.project.picks.picked_pairs()))
+    shown, usable, missing = states.total() - states["deleted"], states["used"], states["gone"]
     is_enough = usable >= MINIMUM_PAIRS
     return (
-        gr.Accordion(label=f"3 Review: {count(len(picked), 'pair')}" if picked else "3 Review"),
+        gr.Accordion(label=f"3 Review: {count(shown, 'pair')}" if shown else "3 Review"),
         show_review(studio, session),
+        show_datasets(studio, session),
         gr.HTML(text=next_reason(usable, missing), tone="warn" if missing else "dim"),
         gr.Button(
             f"{count(usable, 'pair')} → Train" if usable else "Train",

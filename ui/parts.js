@@ -39,27 +39,6 @@ const painters = {
     find(".bar b").style.width = `${report.total ? (100 * report.done) / report.total : 0}%`;
   },
 
-  runs() {
-    const rows = props.rows || [];
-    part.hidden = rows.length === 0;
-    find("tbody").replaceChildren(
-      ...rows.map((row) => {
-        const line = create("tr", row.shown ? "shown" : "");
-        const choose = create("button", "", row.name);
-        choose.type = "button";
-        choose.title = "Show this run";
-        const name = create("td", "name");
-        name.append(choose);
-        const state = create("td", "state", row.state);
-        state.dataset.tone = row.tone;
-        line.append(name, create("td", "number", row.pairs), create("td", "number", row.steps),
-          create("td", "number", row.accuracy), state);
-        line.addEventListener("click", () => trigger("choose", { name: row.name }));
-        return line;
-      }),
-    );
-  },
-
   results() {
     const results = props.results || [];
     const root = (window.gradio_config && window.gradio_config.root) || "";
@@ -103,22 +82,3 @@ const painters = {
     part.hidden = results.length === 0;
   },
 };
-
-const kind = part.dataset.part;
-const source = { text: ["text", "tone"], job: ["job"], report: ["report"], runs: ["rows"], results: ["results"] }[kind];
-watch(source, painters[kind]);
-painters[kind]();
-
-if (kind === "job") find("button").addEventListener("click", () => trigger("go"));
-
-if (kind === "results") {
-  const flipKey = (on) => (event) => {
-    const typing = event.target.closest && event.target.closest("input,textarea,select,[contenteditable]");
-    if (event.key.toLowerCase() !== "f" || event.ctrlKey || event.metaKey || event.altKey || typing) return;
-    if (!element.isConnected || element.offsetParent === null) return;
-    const row = on ? find(".result:hover") || find(".result:focus-within") || find(".result") : find(".result.flipped");
-    if (row) row.classList.toggle("flipped", on);
-  };
-  document.addEventListener("keydown", flipKey(true));
-  document.addEventListener("keyup", flipKey(false));
-}

@@ -1,5 +1,6 @@
-// The picker's page side, first half: what is picked, and how it gets to the app. picker.js, the second half, paints.
-// Both run once, as one script, with Gradio's `element`, `props`, `server`, `trigger` and `watch` (see picker.py).
+// The picker's page side, first part: what the page holds, and how picks get to the app. picker_picks.js makes them,
+// picker.js paints. All parts run once, as one script, with Gradio's `element`, `props`, `server`, `trigger` and `watch`
+// (see picker.py).
 //
 //   queue     screens to show; queue[0] is on screen
 //   history   picks that can be undone, newest last
@@ -7,12 +8,13 @@
 //
 // A key press changes queue, history and outbox and paints; only then the server hears of it.
 
-const SCREENS_AHEAD = 8;
+const SCREENS_AHEAD = 8; // their groups are nobody else's meanwhile
 const HISTORY_AHEAD = 8;
 const BATCH = 100; // operations per request
 const AGAIN_MS = 1000; // between questions while more is being prepared
+const HEARTBEAT_MS = 10000; // what this page holds is nobody else's for 30 s after each question
 const RETRY_MS = [300, 600, 1200, 2400, 5000];
-const MODES = ["best_worst", "duel"];
+const MODES = ["best_worst", "duel", "triage"];
 
 // A fresh name for every page load: a duplicated browser tab copies its storage, and two pages with one name would
 // take each other's numbers.
@@ -20,66 +22,18 @@ const client = Array.from(crypto.getRandomValues(new Uint8Array(12)), (byte) => 
 let nextNumber = 0;
 
 let token = null, project = null, view = null, mode = MODES[0];
-let first = ""; // key of a group that was asked for: its screens come before all others
+let left = ""; // this browser tab's name before its reload: what it held is free again
+let leftMode = ""; // and the mode it was in
+let first = "", again = false; // a group that was asked for: its screens come first, if `again` even when it is done
 let queue = [], history = [], outbox = new Map();
-let done = 0, total = 0;
+let done = 0, total = 0, elsewhere = 0; // groups; `elsewhere`: open ones that other pages have
 let isStale = false; // the app knows more than it told: ask, also if enough screens wait
 let isComplete = false, hasOlder = true, oldest = null; // what the server said of screens and of history
 let preparing = ""; // why there may be more soon: a sentence, while a scan runs
-let isSyncing = false, failures = 0, problem = "";
-let best = null; // index of the image marked best while its grid waits for the worst
-
-// ---------------------------------------------------------------- picking
-
-function press(index) {
-  const screen = queue[0];
-  if (!screen || index >= screen.images.length) return;
-  if (screen.mode === "duel") return decide({ op: "duel", result: index === 0 ? "left" : "right" }, index);
-  if (best === index) best = null;
-  else if (best === null && screen.images.length > 2) best = index;
-  else {
-    const chosen = best === null ? index : best; // of two images, the one that is not best is worst
-    const worst = best === null ? 1 - index : index;
-    return decide({ op: "best_worst", result: [screen.images[chosen].key, screen.images[worst].key] }, chosen);
-  }
-  paintMarks();
-}
-
-function decide(operation, flashed) {
-  const screen = queue.shift();
-  const entry = { screen, dropped: [] };
-  if (operation.op === "skip") {
-    entry.dropped = queue.filter((other) => other.group === screen.group);
-    queue = queue.filter((other) => other.group !== screen.group);
-  }
-  entry.steps = 1 + entry.dropped.length;
-  if (flashed !== null) flash(flashed);
-  entry.pick = send({ ...operation, group: screen.group, images: screen.images.map((image) => image.key) }, entry.steps);
-  history.push(entry);
-  paint();
-  afterPainting(flush);
-}
-
-function undo() {
-  if (best !== null) {
-    best = null;
-    return paintMarks();
-  }
-  const entry = history.pop();
-  if (!entry) return;
-  queue.unshift(entry.screen, ...entry.dropped);
-  send({ op: "undo", undoes: entry.pick }, -entry.steps);
-  paint();
-  afterPainting(flush);
-}
-
-function skipGroup() {
-  if (queue[0]) decide({ op: "skip", result: queue[0].mode }, null);
-}
-
-function judgeDuel(result) {
-  if (queue[0] && queue[0].mode === "duel") decide({ op: "duel", result }, null);
-}
+let isSyncing = false, failures = 0, problem = "", isOffline = false;
+let wasHidden = false; // nobody looked at this page for a while: others may have got its groups
+let rules = { pairs_per_group: 1, pairing: MODES[0], agreement: false }, newRules = null;
+let agreement = "", wantsFacts = false;
 
 // ---------------------------------------------------------------- the outbox
 
@@ -87,13 +41,26 @@ function storageName(operation) {
   return `image-dpo-outbox ${project} ${operation.client} ${operation.number}`;
 }
 
-// Returns [client, number], the operation's name for an undo. `steps` is what it adds to the progress.
-function send(operation, steps) {
-  operation = { client, number: nextNumber++, ...operation };
-  outbox.set(storageName(operation), { operation, steps });
+// Storage may be full or forbidden; then a page remembers nothing, but works.
+function remembered(name) {
   try {
-    localStorage.setItem(storageName(operation), JSON.stringify(operation));
-  } catch {} // storage full or forbidden: the pick still waits in this page
+    return localStorage.getItem(name);
+  } catch {
+    return null;
+  }
+}
+
+function remember(name, value) {
+  try {
+    localStorage.setItem(name, value);
+  } catch {}
+}
+
+// Returns [client, number], the operation's name for an undo. `steps` is how many groups it makes done.
+function send(operation, steps) {
+  operation = { client, number: nextNumber++, ...operation, ...(rater() && { rater: rater() }) };
+  outbox.set(storageName(operation), { operation, steps });
+  remember(storageName(operation), JSON.stringify(operation));
   return [operation.client, operation.number];
 }
 
@@ -124,7 +91,26 @@ function forget(names) {
   }
 }
 
-// One request at a time: it carries waiting operations there, and screens and undoable picks back.
+// A reload is not a stranger: it gives up what the page held before. Read once, so that a duplicated tab, which copies
+// this storage, gives up nothing of the other's.
+function readLeft() {
+  try {
+    left = sessionStorage.getItem("image-dpo-left") || "";
+    leftMode = sessionStorage.getItem("image-dpo-mode") || "";
+    for (const name of ["image-dpo-left", "image-dpo-mode"]) sessionStorage.removeItem(name);
+  } catch {}
+}
+
+function writeLeft() {
+  try {
+    sessionStorage.setItem("image-dpo-left", client);
+    sessionStorage.setItem("image-dpo-mode", mode);
+  } catch {}
+}
+
+// ---------------------------------------------------------------- one request at a time, there and back
+
+// It carries waiting operations there, and screens and undoable picks back.
 async function flush() {
   if (isSyncing || token === null) return;
   const want = isComplete ? 0 : Math.max(0, SCREENS_AHEAD - queue.length);
@@ -132,12 +118,16 @@ async function flush() {
   if (!outbox.size && want < SCREENS_AHEAD / 2 && !recent && !isStale) return;
   isSyncing = true;
   isStale = false;
-  const asked = { token, view, mode, first, recent };
+  const asked = { token, view, mode, first, again, recent, rules: newRules, wasHidden };
   const names = [...outbox.keys()].slice(0, BATCH);
   const operations = names.map((name) => outbox.get(name).operation);
+  const have = queue.map((screen) => ({ group: screen.group, images: screen.images.map((image) => image.key), mode: screen.mode }));
   let answer = null;
   try {
-    answer = await server.sync({ token, view, mode, first, operations, want, have: queue.map((screen) => screen.key), recent, before: oldest });
+    answer = await server.sync({
+      token, view, client, left, rater: rater(), mode, first, again, operations, want, have, recent, before: oldest,
+      rules: newRules, facts: wantsFacts,
+    });
   } catch {} // no answer: the app was closed, or the connection is gone
   isSyncing = false;
   if (!answer || typeof answer !== "object") retry("");
@@ -150,8 +140,10 @@ async function flush() {
   else {
     forget(names);
     failures = 0;
-    problem = "";
-    if (answer.refused.length) console.warn("Picks the app refused:", answer.refused);
+    problem = left = "";
+    if (answer.refused.length) say(`Not kept: ${answer.refused.join("; ")}.`, REFUSED_MS);
+    if (newRules === asked.rules) newRules = null;
+    takeRules(answer);
     take(answer, asked);
     flush();
   }
@@ -168,34 +160,64 @@ function retry(message) {
 
 function take(answer, asked) {
   if (asked.view !== view) return;
-  const older = answer.recent.map((entry) => ({ ...entry, dropped: [], steps: 1 })).reverse();
-  const known = new Set(history.map((entry) => entry.pick.join()));
-  history.unshift(...older.filter((entry) => !known.has(entry.pick.join())));
-  if (answer.recent.length) oldest = answer.recent[answer.recent.length - 1].position;
-  if (asked.recent) hasOlder = answer.recent.length === asked.recent;
-  if (asked.mode !== mode || asked.first !== first) return;
-  const had = new Set(queue.map((screen) => screen.key));
-  queue.push(...answer.screens.filter((screen) => !had.has(screen.key) && !isDecided(screen)));
+  if (asked.recent) takeHistory(answer);
+  if (asked.mode !== mode || asked.first !== first || asked.again !== again) return;
+  const shown = queue[0];
+  const pending = new Set([...outbox.values()].map(({ operation }) => operation.group));
+  const over = new Set(answer.over.filter((group) => !pending.has(group)));
+  // What is on screen stays there, unless nobody looked at it meanwhile; what was asked for although it is done stays too.
+  queue = queue.filter((screen, index) => (index === 0 && !asked.wasHidden) || screen.again || !over.has(screen.group));
+  if (asked.wasHidden) wasHidden = false;
+  const had = new Set(queue.map(nameOf));
+  for (const screen of answer.screens) if (!had.has(nameOf(screen)) && !isDecided(screen)) insert(screen);
   isComplete = answer.is_complete;
   total = answer.total;
   done = answer.done;
+  elsewhere = answer.waiting;
   preparing = answer.preparing;
-  first = answer.first;
+  first = "";
+  again = false;
   if (preparing && isComplete) setTimeout(askAgain, AGAIN_MS);
-  if (had.size) preload();
+  if (queue[0] === shown && shown) preload();
   else paint();
+}
+
+function takeHistory(answer) {
+  const known = new Set(history.map((entry) => entry.pick.join()));
+  const older = answer.recent.filter((entry) => !known.has(entry.pick.join())).reverse();
+  history.unshift(...older.map((entry) => ({ ...entry, dropped: [], steps: entry.op === "duel" || entry.op === "triage" ? 0 : 1 })));
+  hasOlder = answer.oldest !== null;
+  oldest = answer.oldest ?? oldest;
+}
+
+// A screen belongs behind those of its group; it never pushes away what is on screen, unless it was asked for.
+function insert(screen) {
+  const last = queue.findLastIndex((other) => other.group === screen.group);
+  const answered = history.length && history[history.length - 1].screen.group;
+  if (again && screen.group === first) queue.splice(queue.findLastIndex((other) => other.again) + 1, 0, { ...screen, again });
+  else if (last >= 0) queue.splice(last + 1, 0, screen);
+  else if (screen.group === answered) queue.splice(1, 0, screen);
+  else queue.push(screen);
 }
 
 function askAgain() {
   isComplete = false;
+  isStale = true;
   flush();
+}
+
+function nameOf(screen) {
+  return [screen.mode, screen.group, ...screen.images.map((image) => image.key).sort()].join(" ");
 }
 
 // Decided after the request left: the answer still lists it as open.
 function isDecided(screen) {
-  for (const { operation } of outbox.values())
-    if (operation.op === "skip" ? operation.group === screen.group : operation.images && operation.group === screen.group &&
-      operation.images.every((key) => screen.images.some((image) => image.key === key))) return true;
+  const shows = (key) => screen.images.some((image) => image.key === key);
+  for (const { operation } of outbox.values()) {
+    if (operation.group !== screen.group || !operation.images) continue;
+    if (operation.op === "skip") return true;
+    if (operation.op !== screen.mode) continue;
+    if (operation.op === "best_worst" ? operation.result.some(shows) : operation.images.every(shows)) return true;
+  }
   return false;
 }
-

@@ -17,18 +17,22 @@ if TYPE_CHECKING:
 
 MOST_POINTS = 500
 SMOOTHING = 0.1  # share of the newest value in the running mean
+DASH = 0.02  # of a plot's width: a line through one point would not be seen, so it is drawn as a dash
 SUFFERING = 0.03  # chosen error over the reference's from which images visibly suffer
 
 Points = list[tuple[int, float]]
 
 RAW, SMOOTH, VALIDATION = "each step", "smoothed", "validation"
-CHANCE, SUFFERS, STOPS = "chance", "images suffer", "damage limit"
+CHANCE, SUFFERS, STOPS = "chance", "suffering", "limit"
 CHOSEN, REJECTED, MARGIN = "chosen", "rejected", "margin"
+LOWEST, HIGHEST = "validation, at least", "validation, at most"  # the 95% interval
 LEGEND = (SMOOTH, CHOSEN, REJECTED, MARGIN, VALIDATION, CHANCE, SUFFERS, STOPS)  # the faint raw lines explain themselves
 COLOURS = {
     RAW: "rgba(224, 153, 46, 0.28)",
     SMOOTH: "#e0992e",
     VALIDATION: "#3aa39c",
+    LOWEST: "rgba(58, 163, 156, 0.3)",
+    HIGHEST: "rgba(58, 163, 156, 0.3)",
     CHANCE: "rgba(128, 128, 128, 0.75)",
     SUFFERS: "rgba(214, 96, 77, 0.55)",
     STOPS: "#d6453d",
@@ -41,6 +45,11 @@ COLOURS = {
 }
 
 
+# Of two runs in the same plots, the shown one first: smoothed, each step, validation.
+PAIR_COLOURS = (("#e0992e", "rgba(224, 153, 46, 0.2)", "#b5561e"), ("#3aa39c", "rgba(58, 163, 156, 0.2)", "#3b78b8"))
+COMPARED = {"loss": "loss", "accuracy": "rewards/accuracies", "rewards": "rewards/margins", "drift": "errors/chosen_drift"}
+
+
 def loss_frame(events: Sequence[Event]) -> pd.DataFrame:
     points = metric_points(events, "loss")
     return _frame({RAW: points, SMOOTH: smooth(points)})
@@ -50,7 +59,12 @@ def accuracy_frame(events: Sequence[Event], total_steps: int) -> pd.DataFrame:
     """Share of pairs the adapter gets right, with the 0.5 of guessing and the validation points."""
     points = metric_points(events, "rewards/accuracies")
     held_out = metric_points(events, "rewards/accuracies", ValidationEnd)
-    return _frame({RAW: points, CHANCE: _level(0.5, points, total_steps), SMOOTH: smooth(points), VALIDATION: held_out})
+    interval = {
+        series: metric_points(events, f"rewards/accuracies{end}", ValidationEnd)
+        for series, end in ((LOWEST, "_low"), (HIGHEST, "_high"))
+    }
+    chance = _level(0.5, points or held_out, total_steps)
+    return _frame({RAW: points, CHANCE: chance, **interval, SMOOTH: smooth(points), VALIDATION: held_out})
 
 
 def reward_frame(events: Sequence[Event]) -> pd.DataFrame:
@@ -67,8 +81,34 @@ def drift_frame(events: Sequence[Event], total_steps: int, limit: float) -> pd.D
     """
     points = metric_points(events, "errors/chosen_drift")
     held_out = metric_points(events, "errors/chosen_drift", ValidationEnd)
-    band = {SUFFERS: _level(SUFFERING, points, total_steps), STOPS: _level(limit, points, total_steps)}
+    known = points or held_out
+    band = {SUFFERS: _level(SUFFERING, known, total_steps), STOPS: _level(limit, known, total_steps)}
     return _frame({RAW: points, **band, SMOOTH: smooth(points), VALIDATION: held_out})
+
+
+def compare_frames(runs: dict[str, Sequence[Event]]) -> dict[str, pd.DataFrame]:
+    """The four plots for two runs at once, by the plots' names: each run smoothed under its own name over its faint steps, and
+    of accuracy and drift its validation. Of the rewards, the margin alone."""
+    frames = {}
+    for plot, metric in COMPARED.items():
+        series: dict[str, Points] = {}
+        is_validated = plot in ("accuracy", "drift")
+        for name, events in runs.items():
+            points = metric_points(events, metric)
+            series |= {f"{name}, {RAW}": points, name: smooth(points)}
+            if is_validated:
+                series[f"{name}, {VALIDATION}"] = metric_points(events, metric, ValidationEnd)
+        frames[plot] = _frame(series)
+    return frames
+
+
+def compare_colours(names: Sequence[str]) -> dict[str, str]:
+    """A colour for each series of `compare_frames`."""
+    return {
+        series: colour
+        for name, colours in zip(names, PAIR_COLOURS, strict=True)
+        for series, colour in zip((name, f"{name}, {RAW}", f"{name}, {VALIDATION}"), colours, strict=True)
+    }
 
 
 def metric_points(events: Iterable[Event], name: str, kind: type = StepEnd) -> Points:
@@ -112,5 +152,13 @@ def _frame(series: dict[str, Points]) -> pd.DataFrame:
     import pandas as pd
 
     most = MOST_POINTS // len(series)
-    rows = [(step, value, name) for name, points in series.items() for step, value in thin(points, most)]
+    width = max((step for points in series.values() for step, _ in points), default=0)
+    rows = [(step, value, name) for name, points in series.items() for step, value in _line(thin(points, most), DASH * width)]
     return pd.DataFrame(rows, columns=["step", "value", "series"])
+
+
+def _line(points: Points, dash: float) -> Sequence[tuple[float, float]]:
+    if len(points) != 1:
+        return points
+    ((step, value),) = points
+    return [(step - dash / 2, value), (step + dash / 2, value)]

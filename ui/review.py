@@ -1,63 +1,97 @@
-"""The contact sheet of pairs: chosen left, rejected right, each pair with a way to take it back.
+"""The review: a contact sheet of all pairs, chosen left, rejected right, with what is wrong with them above it.
 
-As in the picker, text out of images travels as data and is shown as text content, and pages prove themselves with a token.
+One gr.HTML component. Its page side is review*.js: a sheet of 20,000 pairs of which only what is in sight exists, asked for
+a page at a time; what it asks is answered in review_answers.py. As in the picker, text out of images travels as data and is
+shown as text content, and pages prove themselves with a token.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import gradio as gr
 
 from dpo import StudioError
-from dpo.picks import PickedPair
-from ui.images import image_url
-from ui.session import Session, Studio, limit, page_session, token_view
+from ui.review_answers import ANSWERS, Checkup, revision_of
+from ui.session import Session, Studio, page_session, token_view
 
 HERE = Path(__file__).parent
-MOST_PAIRS = 10_000  # in one answer
+SCRIPTS = ("review_ask.js", "review_sheet.js", "review_card.js", "review.js")
 
 TEMPLATE = """
-<div class="review">
-  <p class="empty" role="status"></p>
-  <ol class="sheet"></ol>
-  <button type="button" class="more" hidden>Show more</button>
-</div>
+<section class="review" data-state="waiting" aria-label="Pairs">
+  <p class="problem" role="alert"></p>
+  <p class="teach">No pairs yet. Every best and worst you pick becomes one, and so does every group of duels once it is sure.</p>
+  <div class="health" aria-label="Health of the pairs"><ol></ol><p class="about"></p></div>
+  <div class="gone" hidden>
+    <p></p>
+    <form>
+      <input type="text" placeholder="The folder they are in now" aria-label="The folder they are in now" spellcheck="false">
+      <button type="submit">Look there</button>
+      <button type="button" class="show-gone quiet">Show them</button>
+      <button type="button" class="remove-gone quiet">Remove them</button>
+    </form>
+  </div>
+  <div class="tools">
+    <input type="search" class="search" placeholder="Search the prompts" aria-label="Search the prompts" autocomplete="off"
+      spellcheck="false">
+    <select data-filter="source" data-any="Any source" aria-label="Source"></select>
+    <select data-filter="rater" data-any="Any rater" aria-label="Rater"></select>
+    <select data-filter="split" data-any="Training and validation" aria-label="Training or validation"></select>
+    <select data-filter="state" data-any="All but deleted" aria-label="State"></select>
+    <select data-filter="order" aria-label="Order"></select>
+  </div>
+  <div class="line">
+    <span class="amount" role="status"></span>
+    <button type="button" class="clear quiet" hidden>Show all</button>
+    <span class="said" role="status"></span>
+    <button type="button" class="undo quiet" hidden>Undo</button>
+    <span class="hint"><kbd>Enter</kbd> large <kbd>S</kbd> swap <kbd>Del</kbd> delete <kbd>Z</kbd> undo</span>
+  </div>
+  <div class="sheet" tabindex="-1"><div class="space" role="list" aria-label="Pairs"></div><p class="nothing"></p></div>
+  <div class="large" role="dialog" aria-label="A pair, large" tabindex="-1" hidden>
+    <div class="both"></div>
+    <div class="below"><p class="whole"></p><p class="about"></p>
+      <p><button type="button" data-do="swap"><kbd>S</kbd> swap</button>
+        <button type="button" data-do="drop"><kbd>Del</kbd> <span>delete</span></button>
+        <button type="button" data-do="close"><kbd>Esc</kbd> close</button></p></div>
+  </div>
+</section>
 """
 
 
 def create_review(studio: Studio, session: gr.State) -> gr.HTML:
-    """The component. Give it what `show_review` returns whenever picks changed: it loads what is seen."""
+    """The component. Give it what `show_review` returns whenever picks or files changed: it loads what is seen.
 
-    def review(payload: dict) -> dict:
-        if token_view(studio, payload) is None:
-            return {"error": "token"}
-        try:
-            if isinstance(payload.get("undo"), dict):
-                studio.project.picks.apply([payload["undo"]])
-        except StudioError as error:
-            return {"error": str(error)}
-        picked = studio.project.picks.picked_pairs()[::-1]
-        shown = picked[: limit(payload.get("count"), MOST_PAIRS)]
-        return {"pairs": [_describe_pair(studio, pair) for pair in shown], "total": len(picked)}
-
-    sheet = gr.HTML(
+    Its event `pick_group` {key}, for the tab to wire: a group was opened again, to be picked next.
+    """
+    checkup = Checkup()
+    review = gr.HTML(
         html_template=TEMPLATE,
         css_template=(HERE / "review.css").read_text(encoding="utf-8"),
-        js_on_load=(HERE / "review.js").read_text(encoding="utf-8"),
-        server_functions=[review], apply_default_css=False, elem_id="review", session=None, revision=0,
+        js_on_load="\n".join((HERE / name).read_text(encoding="utf-8") for name in SCRIPTS),
+        server_functions=[_serve(studio, checkup, name, answer) for name, answer in ANSWERS.items()],
+        apply_default_css=False, elem_id="review", session=None, revision=None,
     )  # fmt: skip
-    sheet.attach(lambda current: show_review(studio, current), session, sheet, queue=False, show_progress="hidden")
-    return sheet
+    review.attach(lambda current: show_review(studio, current), session, review, queue=False, show_progress="hidden")
+    return review
 
 
 def show_review(studio: Studio, session: Session) -> dict:
-    return gr.HTML(session=page_session(studio, session), revision=studio.project.picks.revision())
+    return gr.HTML(session=page_session(studio, session), revision=list(revision_of(studio)))
 
 
-def _describe_pair(studio: Studio, picked: PickedPair) -> dict:
-    pick = picked.pick
-    return {
-        "pick": [pick.client, pick.number], "prompt": pick.prompt, "missing": list(picked.missing),
-        "chosen": image_url(studio, pick.chosen), "rejected": image_url(studio, pick.rejected),
-    }  # fmt: skip
+def _serve(
+    studio: Studio, checkup: Checkup, name: str, answer: Callable[[Studio, Checkup, dict], dict]
+) -> Callable[[dict], dict]:
+    def serve(payload: dict) -> dict:
+        if token_view(studio, payload) is None:
+            return {"error": "token"}
+        try:
+            return answer(studio, checkup, payload)
+        except StudioError as error:
+            return {"error": str(error)}
+
+    serve.__name__ = name  # what the page calls it by
+    return serve

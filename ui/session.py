@@ -6,6 +6,7 @@ Gradio wipes `gr.State` on every reload; whatever comes back from the browser is
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import hmac
 import json
@@ -79,9 +80,11 @@ class Session:
 
     folder: str = ""  # the folder of images being picked from
     run: str = ""  # the run shown in Train and offered in Compare; empty: the newest
-    mode: str = "best_worst"  # how picks are made: "best_worst" or "duel"
+    other: str = ""  # the run whose curves are drawn beside those of the shown one; empty: none
+    mode: str = "best_worst"  # how picks are made, one of MODES
     sort: str = "path"  # the order of the list of groups, one of SORTS
     view: View = field(default_factory=lambda: View(""))  # what is chosen of the folder's groups; its own folder stays empty
+    login: str = ""  # who logged in; "" where nobody has to. Told by the server, so a browser neither keeps it nor sends it
 
 
 class Tab(NamedTuple):
@@ -138,7 +141,7 @@ def restore_session(stored: object) -> Session:
     """The session a browser remembers, or a fresh one. Unknown names, other types and oversized values are dropped."""
     if not isinstance(stored, dict):
         return Session()
-    names = {entry.name for entry in fields(Session)}
+    names = {entry.name for entry in fields(Session)} - {"login"}
     known = {name: value for name, value in stored.items() if name in names}
     texts = {name: value for name, value in known.items() if isinstance(value, str) and len(value) <= LONGEST_ID}
     return Session(**texts | {"view": clean_view(stored.get("view"))})
@@ -146,19 +149,21 @@ def restore_session(stored: object) -> Session:
 
 def stored_session(session: Session) -> dict:
     """The form `restore_session` reads."""
-    return asdict(session)
+    return {name: value for name, value in asdict(session).items() if name != "login"}
 
 
 def page_session(studio: Studio, session: Session) -> dict:
-    """What a part of the page needs to ask the app: a token that says what this page looks at, and the choices themselves.
+    """What a part of the page needs to ask the app: a token that says what this page looks at and who logged in, and the
+    choices themselves.
 
     `view` is the signed text; a page sends it back as it is. `choice` and `sort` are what its fields begin with.
     """
-    view, nonce = json.dumps(asdict(view_of(studio, session)), sort_keys=True), secrets.token_urlsafe(24)
+    view = json.dumps(asdict(view_of(studio, session)), sort_keys=True)
+    name = f"{secrets.token_urlsafe(24)}.{base64.urlsafe_b64encode(session.login.encode()).decode()}"
     return {
-        "token": f"{nonce}.{studio.sign('page', f'{nonce} {view}')}", "view": view, "folder": folder_of(studio, session),
+        "token": f"{name}.{studio.sign('page', f'{name} {view}')}", "view": view, "folder": folder_of(studio, session),
         "choice": asdict(session.view), "sort": session.sort if session.sort in SORTS else "path",
-        "project": studio.project.id, "mode": session.mode if session.mode in MODES else MODES[0],
+        "project": studio.project.id, "mode": session.mode if session.mode in MODES else MODES[0], "login": session.login,
     }  # fmt: skip
 
 
@@ -169,8 +174,13 @@ def token_view(studio: Studio, payload: object) -> View | None:
     token, view = payload.get("token"), payload.get("view")
     if not isinstance(token, str) or not isinstance(view, str):
         return None
-    nonce, _, signature = token.partition(".")
-    return View(**json.loads(view)) if studio.is_signed("page", f"{nonce} {view}", signature) else None
+    name, _, signature = token.rpartition(".")
+    return View(**json.loads(view)) if studio.is_signed("page", f"{name} {view}", signature) else None
+
+
+def token_login(payload: dict) -> str:
+    """Who had logged in when the payload's token was made; "" where nobody has to. Only for a token that `token_view` took."""
+    return base64.urlsafe_b64decode(payload["token"].split(".")[1]).decode()
 
 
 def limit(value: object, most: int) -> int:

@@ -161,7 +161,7 @@ def _rank(left: int | None) -> int:
 def _describe_line(studio: Studio, line: GroupLine, face: Face, left: int | None) -> dict:
     return {
         "key": line.key, "prompt": face.prompt, "size": line.size, "thumb": image_url(studio, face.first, "thumb"),
-        "picked": "" if left is None else f"{left} to go" if left else "picked", "newest": _day(line.newest),
+        "picked": "" if left is None else "begun" if left else "picked", "newest": _day(line.newest),
     }  # fmt: skip
 
 

@@ -1,21 +1,16 @@
-"""What the page says, as sentences: durations, the job line, how a run is doing. Pure functions, no gradio."""
+"""What the page says, as sentences: durations, counts, the job line, reports. Pure functions, no gradio.
+
+What is said of runs: train_words.py.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from dpo.catalogue import Catalogue
-from dpo.events import Event, Note, RunStarted, StepEnd
-from dpo.groups import normalise_prompt
 from dpo.jobs import Job, JobRegistry
-from dpo.pairs import Pair
-from dpo.runs import MINIMUM_PAIRS, Run, RunStatus
-from ui.plots import SUFFERING, metric_points
 
-LIVE = ("queued", "preparing", "training", "stopping")
-RECENT_STEPS = 10
-CONCERN = 0.5 * SUFFERING
+LIVE = ("queued", "preparing", "training", "paused", "stopping")
 SILENT = ("no_metadata", "unknown_metadata", "no_prompt")  # reasons a typed or borrowed prompt does away with
 REASON_WORDS = {  # of one image, of several
     "unreadable": ("cannot be opened",) * 2,
@@ -45,7 +40,8 @@ CERTAINTY_WORDS = {
     "guess": "a guess: several texts might be the prompt",
     "given": "given by you: typed, or taken from beside the image",
 }
-JOB_TABS = {"train": "train", "compare": "compare", "candidates": "pairs"}
+SOURCE_WORDS = {"best_worst": "best and worst", "duel": "duels", "triage": "triage"}
+JOB_TABS = {"train": "train", "probe": "train", "export": "train", "compare": "compare", "candidates": "pairs"}
 
 
 def duration(seconds: float) -> str:
@@ -56,6 +52,30 @@ def duration(seconds: float) -> str:
     if minutes < 90:
         return f"{minutes} min"
     return f"{minutes // 60} h {minutes % 60} min"
+
+
+def ago(seconds: float) -> str:
+    """How long ago something was: "just now", "3 h ago", "5 days ago"."""
+    if seconds < 90:
+        return "just now"
+    for size, unit in ((60, "min"), (3600, "h"), (86400, "day"), (604800, "week"), (31557600, "year")):
+        if seconds >= 1.5 * size or unit == "min":
+            number, words = round(seconds / size), unit
+    if words not in ("min", "h") and number > 1:
+        words += "s"
+    return f"{number:,} {words} ago"
+
+
+def size_words(size: int) -> str:
+    """Bytes as a person says them: "12.3 MB"."""
+    if size > 1e9:
+        return f"{size / 1e9:,.1f} GB"
+    return f"{size / 1e6:,.1f} MB" if size > 1e6 else f"{size / 1e3:,.0f} kB"
+
+
+def source_words(source: str) -> str:
+    """Where a pair came from, as the review says it."""
+    return SOURCE_WORDS.get(source, source)
 
 
 def count(number: int, noun: str) -> str:
@@ -114,24 +134,11 @@ def job_line(job: Job | None) -> str:
     return ", ".join(parts)
 
 
-def pairs_line(pairs: Sequence[Pair], validation_share: float) -> str:
-    """What training would be given, and how much of it is kept out to measure on."""
-    if len(pairs) < MINIMUM_PAIRS:
-        have = count(len(pairs), "pair") if pairs else "No pairs"
-        return f"{have} yet: training needs at least {MINIMUM_PAIRS}. Pick some in Pairs."
-    prompts = len({normalise_prompt(pair.prompt) for pair in pairs})
-    kept = round(validation_share * prompts)
-    line = f"{count(len(pairs), 'pair')} from {count(prompts, 'prompt')}"
-    if not kept:
-        return f"{line}; none kept for validation, so accuracy is measured on what was trained."
-    return f"{line}; {count(kept, 'prompt')} kept for validation."
-
-
 @dataclass(frozen=True)
 class Report:
     """How a run or a comparison is doing, for the lines beside it. `tone`: "calm", "warn" or "bad"; bar: `done` of `total`."""
 
-    state: str  # "queued", "preparing", "training", "stopping", "interrupted", "finished", "stopped", "damaged", "failed"
+    state: str  # one of LIVE, else "interrupted", "finished", "stopped", "damaged", "failed" or "unreadable"
     headline: str
     detail: str
     tone: str
@@ -152,61 +159,11 @@ class Report:
         return self.state in ("interrupted", "stopped", "failed")
 
 
-def run_state(status: RunStatus, job: Job | None) -> str:
-    """What is true of a run: its folder says what was written, only the registry knows whether anyone still writes."""
-    if job is not None and job.is_active:
-        if job.state == "queued":
-            return "queued"
-        if job.stop.is_set():
-            return "stopping"
-        return "training" if status.state == "running" else "preparing"
-    if status.state in ("new", "running"):
-        return job.state if job is not None and job.state in ("failed", "stopped") else "interrupted"
-    return status.state
-
-
-def report_run(run: Run, events: Sequence[Event], status: RunStatus, jobs: JobRegistry) -> Report:
-    job = jobs.find("train", run.name)
-    state = run_state(status, job)
-    place = f"step {status.step:,} of {status.total_steps:,}" if status.total_steps else "before its first step"
-    done, total = status.step, status.total_steps
-    tone, detail = _diagnosis(events, run.config.max_chosen_drift)
-    if state == "queued":
-        headline, detail = f"{run.name} waits.", f"{_holder(jobs)} has the device; this run is next in line."
-    elif state == "preparing":
-        note = next((event for event in reversed(events) if isinstance(event, Note)), Note(0, "Starting"))
-        done, total = note.done, note.total
-        amount = f", {note.done:,} of {note.total:,}" if note.total else ""
-        headline, detail = f"{run.name} is being prepared.", f"{note.message.rstrip('.')}{amount}."
-    elif state == "training":
-        pace = f", {1 / status.seconds_per_step:.1f} steps/s" if status.seconds_per_step else ""
-        left = f", {duration(status.seconds_left)} left" if status.seconds_per_step else ""
-        headline = f"{run.name} is training: {place}{pace}{left}."
-        detail = detail or "The first step is being made."
-    elif state == "stopping":
-        headline, detail = f"{run.name} is stopping: {place}.", "It ends after this step and keeps what was learned."
-    elif state == "interrupted":
-        headline = f"{run.name} was interrupted {'at ' if status.total_steps else ''}{place}."
-        tone, detail = "warn", "The app closed while it trained. Resume goes on from its last checkpoint."
-    elif state == "finished":
-        headline = f"{run.name} finished: {count(status.total_steps, 'step')}{_accuracy(events, status)}."
-    elif state == "stopped":
-        headline = f"{run.name} was stopped {'at ' if status.total_steps else ''}{place}{_accuracy(events, status)}."
-        detail = f"What it learned is kept. {detail}".strip() if status.step else "Resume starts it again."
-    elif state == "damaged":
-        tone, headline = "bad", f"{run.name} was stopped at {place}, because it was damaging the images."
-        detail = status.message or detail
-    else:
-        tone, headline = "bad", f"{run.name} failed {'at ' if status.total_steps else ''}{place}."
-        detail = status.message if status.state == "failed" else (job.message if job else "")
-    return Report(state, headline, detail, tone, done, total)
-
-
 def report_comparison(job: Job, jobs: JobRegistry) -> Report:
     made = len(job.result or [])
     failed = job.state == "failed"
     if job.state == "queued":
-        headline, detail = "The comparison waits.", f"{_holder(jobs)} has the device; this is next in line."
+        headline, detail = "The comparison waits.", f"{holder(jobs)} has the device; this is next in line."
     elif job.is_active and job.stop.is_set():
         headline, detail = "Stopping.", "What is done is kept."
     elif job.is_active and not job.total:
@@ -224,66 +181,7 @@ def report_comparison(job: Job, jobs: JobRegistry) -> Report:
     return Report("training" if job.is_active else job.state, headline, detail, tone, job.done, job.total)
 
 
-def run_row(run: Run, jobs: JobRegistry, is_shown: bool) -> dict:
-    """One line of the list of runs."""
-    status = run.status()
-    state = run_state(status, jobs.find("train", run.name))
-    is_live = state in LIVE
-    return {
-        "name": run.name,
-        "pairs": f"{len(run.pairs):,}",
-        "steps": f"{run.config.max_steps:,}" if is_live else f"{status.step:,} of {run.config.max_steps:,}",
-        "accuracy": "" if status.accuracy is None else f"{status.accuracy:.0%}",
-        "state": state,
-        "tone": {"damaged": "bad", "failed": "bad", "interrupted": "warn"}.get(state, "calm"),
-        "shown": is_shown,
-    }
-
-
-def estimate_line(runs: Sequence[Run]) -> str:
-    """How fast the newest run with a pace went, as the best guess for the next."""
-    for run in runs:
-        status = run.status()
-        if status.seconds_per_step:
-            return f"{run.name} took {duration(status.seconds_per_step * 100)} per 100 steps."
-    return ""
-
-
-def log_lines(events: Sequence[Event]) -> str:
-    """The notes of a run, one a line, each at most once in a row."""
-    lines: list[str] = []
-    for event in events:
-        words = getattr(event, "message", "") or (f"checkpoint {event.path}" if hasattr(event, "path") else "")
-        line = f"step {event.step:>5}  {words}"
-        if words and (not lines or lines[-1] != line):
-            lines.append(line)
-    return "\n".join(lines)
-
-
-def _holder(jobs: JobRegistry) -> str:
+def holder(jobs: JobRegistry) -> str:
+    """Whoever has the device, as the beginning of a sentence."""
     current = jobs.current()
     return current.title.capitalize() if current else "Another job"
-
-
-def _accuracy(events: Sequence[Event], status: RunStatus) -> str:
-    if status.accuracy is None:
-        return ""
-    started = next((event for event in reversed(events) if isinstance(event, RunStarted)), None)
-    if started is None or not started.num_validation:
-        return f", accuracy {status.accuracy:.0%} on the pairs it trained on"
-    return f", accuracy {status.accuracy:.0%} on {count(started.num_validation, 'pair')} kept out of training"
-
-
-def _diagnosis(events: Sequence[Event], limit: float) -> tuple[str, str]:
-    """(tone, sentence) from the chosen error over the reference's, mean of the last steps."""
-    recent = metric_points([event for event in events if isinstance(event, StepEnd)][-RECENT_STEPS:], "errors/chosen_drift")
-    if not recent:
-        return "calm", ""
-    drift = sum(value for _, value in recent) / len(recent)
-    stops = f" The run stops itself at {limit:g}." if limit else ""
-    measured = f"chosen images are denoised {abs(drift):.3f} {'worse' if drift > 0 else 'better'} than by the base model"
-    if drift >= SUFFERING:
-        return "bad", f"Images suffer: {measured}. Stop, and start again with a lower learning rate.{stops}"
-    if drift >= CONCERN:
-        return "warn", f"Worth watching: {measured}; past {SUFFERING:g} images suffer.{stops}"
-    return "calm", f"Healthy: {measured}; past {SUFFERING:g} images would suffer."

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from dpo import StudioError
-from dpo.config import PRESETS
+from dpo.config_files import PRESETS
 from dpo.demo import world
 from dpo.project import Project
 

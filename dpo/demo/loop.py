@@ -12,18 +12,24 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
 
 from dpo.compare import win_rate_interval
-from dpo.config import TrainConfig, load_preset
+from dpo.config import TrainConfig
+from dpo.config_files import load_preset
 from dpo.demo.candidates import demo_prompts, make_candidates
 from dpo.demo.measures import MEASURES, read_scene
 from dpo.demo.world import COLORS, background_phrase
 from dpo.pairs import Pair
 from dpo.project import Project, open_project
-from dpo.runs import Run, create_run, record
+from dpo.records import record
+from dpo.runs import Run, create_run
+
+if TYPE_CHECKING:
+    from dpo.sampling import Sampler, SampleSettings
 
 JUDGED_SEEDS = (9001, 9002)
 
@@ -57,14 +63,15 @@ def run_demo(options: DemoOptions, folder: Path, say: Callable[[str], None] = la
     with _timed("picking", seconds, say):
         pairs = pick_by_measure(project, options)[: options.pairs]
     with _timed("training", seconds, say):
-        run, end = train_pairs(project, config, pairs, options)
+        asked = swap_pairs(pairs) if options.swap else pairs
+        run, end = train_pairs(project, config, asked, options.preference + ("-swapped" if options.swap else ""))
         say(end.message)
     with _timed("sampling", seconds, say):
         judged = demo_prompts(options.judged_prompts, 200 + options.seed, named=named, exclude=frozenset(prompts))
         images = folder / "judged"
         sample_both(run, judged, images)
     with _timed("judging", seconds, say):
-        verdict = judge(images, judged, options)
+        verdict = judge(images, images, judged, options.preference)
     seconds["total"] = sum(seconds.values())
     return {
         "preference": options.preference,
@@ -99,17 +106,20 @@ def pick_by_measure(project: Project, options: DemoOptions) -> list[Pair]:
     project.picks.apply(operations)
     pairs = project.picks.pairs()
     order = np.random.default_rng(options.seed).permutation(len(pairs))
-    return [replace(pairs[index], source="demo") for index in order]
+    return [replace(pairs[index], source="demo", confidence=1.0) for index in order]  # a measurement does not waver
 
 
-def train_pairs(project: Project, config: TrainConfig, pairs: list[Pair], options: DemoOptions):
+def train_pairs(project: Project, config: TrainConfig, pairs: list[Pair], name: str):
     """(run, its last event)."""
     from dpo.training import execute
 
-    if options.swap:
-        pairs = [replace(pair, chosen=pair.rejected, rejected=pair.chosen) for pair in pairs]
-    run = create_run(project.runs, options.preference + ("-swapped" if options.swap else ""), config, pairs)
-    return run, record(run, execute(run, project.cache))
+    run = create_run(project.runs, name, config, pairs)
+    return run, record(run, execute(run, project.cache), config)
+
+
+def swap_pairs(pairs: list[Pair]) -> list[Pair]:
+    """The opposite preference."""
+    return [replace(pair, chosen=pair.rejected, rejected=pair.chosen) for pair in pairs]
 
 
 def sample_both(run: Run, prompts: list[str], folder: Path) -> None:
@@ -117,24 +127,34 @@ def sample_both(run: Run, prompts: list[str], folder: Path) -> None:
     from dpo.models import load_pipeline
     from dpo.sampling import Sampler, SampleSettings
 
-    sampler, settings = Sampler(load_pipeline("demo"), "demo", run.adapter), SampleSettings()
+    sampler = Sampler(load_pipeline("demo"), "demo", run.adapter)
+    for side, strength in (("base", None), ("adapter", 1.0)):
+        sample_side(sampler, prompts, folder, side, strength, SampleSettings())
+
+
+def sample_side(
+    sampler: Sampler, prompts: list[str], folder: Path, side: str, strength: float | None, settings: SampleSettings
+) -> None:
+    """Every prompt with the judged seeds, as `NNN-SEED-SIDE.png`. strength: of the sampler's adapter; None is the base."""
     rows = [(prompt, seed) for prompt in prompts for seed in JUDGED_SEEDS]
     for start, batch in sampler.batches(rows, settings):
-        for side, strength in (("base", None), ("adapter", 1.0)):
-            for offset, image in enumerate(sampler.sample(batch, settings, strength=strength)):
-                prompt, seed = batch[offset]
-                number = (start + offset) // len(JUDGED_SEEDS)
-                sampler.save(image, folder / f"{number:03d}-{seed}-{side}.png", prompt, seed, settings, strength)
+        for offset, image in enumerate(sampler.sample(batch, settings, strength=strength)):
+            prompt, seed = batch[offset]
+            path = folder / f"{(start + offset) // len(JUDGED_SEEDS):03d}-{seed}-{side}.png"
+            sampler.save(image, path, prompt, seed, settings, strength)
 
 
-def judge(folder: Path, prompts: list[str], options: DemoOptions) -> dict:
-    """Compare every judged pair by the measure that never chose one."""
-    measure = MEASURES[options.preference][1]
+def judge(base: Path, adapter: Path, prompts: list[str], preference: str) -> dict:
+    """Compare what `sample_side` left in the two folders by the measure that never chose a pair."""
+    measure = MEASURES[preference][1]
     wins = np.zeros((len(prompts), len(JUDGED_SEEDS)))
     followed = {"base": [], "adapter": []}
     for number, prompt in enumerate(prompts):
         for column, seed in enumerate(JUDGED_SEEDS):
-            pictures = {side: _picture(folder / f"{number:03d}-{seed}-{side}.png") for side in followed}
+            pictures = {
+                side: _picture(folder / f"{number:03d}-{seed}-{side}.png")
+                for side, folder in (("base", base), ("adapter", adapter))
+            }
             gap = measure(pictures["adapter"]) - measure(pictures["base"])
             wins[number, column] = 0.5 if gap == 0 else float(gap > 0)
             for side, picture in pictures.items():

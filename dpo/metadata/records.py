@@ -25,6 +25,7 @@ REASONS = {
     "alone": "no other image to compare with",
     "copy": "a copy of another image",
 }
+NO_IMAGE = ("unreadable", "not_image", "damaged")  # of those: nothing that could be shown
 
 # How sure a prompt is: a program's own field; worked out from a graph; a best guess; given by a person (a text beside the
 # image, a table, the folder's name, typed).

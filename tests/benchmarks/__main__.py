@@ -1,11 +1,13 @@
-"""`python -m tests.benchmarks [NAME] [--json]`: list the benchmarks, or run one."""
+"""`python -m tests.benchmarks [NAME] [--json] [--folder FOLDER]`: list the benchmarks, or run one."""
 
 from __future__ import annotations
 
 import argparse
 import importlib
+import inspect
 import json
 import pkgutil
+from pathlib import Path
 
 import tests.benchmarks
 
@@ -15,13 +17,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description="Run one benchmark, or list them all.")
     parser.add_argument("name", nargs="?", choices=names, help="which one; without it, all are listed")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of lines")
+    parser.add_argument("--folder", type=Path, help="keep what is finished there, and do not do it again")
     flags = parser.parse_args()
-    modules = {name: importlib.import_module(f"tests.benchmarks.{name}") for name in names}
     if flags.name is None:
-        for name, module in modules.items():
-            print(f"{name:12} {module.__doc__.splitlines()[0]}")
+        for name in names:
+            print(f"{name:12} {importlib.import_module(f'tests.benchmarks.{name}').__doc__.splitlines()[0]}")
         return
-    result = modules[flags.name].measure()
+    measure = importlib.import_module(f"tests.benchmarks.{flags.name}").measure
+    if flags.folder and "folder" not in inspect.signature(measure).parameters:
+        parser.error(f"{flags.name} keeps nothing. Leave --folder away.")
+    result = measure(flags.folder) if flags.folder else measure()
     if flags.json:
         print(json.dumps(result))
     else:

@@ -10,6 +10,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -17,8 +18,22 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
-REPOSITORY = Path(__file__).resolve().parents[2]
+from dpo.jobs import JobRegistry
+from dpo.pairs import Pair
+from dpo.picks import PickStore
+from dpo.project import open_project
+from dpo.runs import Run
+from dpo.training import stop_training
+from tests.browser.nursery import REPOSITORY, Child, Nursery
+from tests.browser.picking import group_order, open_picker
+from tests.browser.training import counting
+from tests.pictures import paint_folder
+from ui import create_app, launch
+from ui.security import check_doors
+from ui.session import Studio, project_secret
+
 NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
 START_SECONDS = 60
 
@@ -29,16 +44,20 @@ class App:
 
     project: Path
     port: int
-    process: subprocess.Popen | None = None
+    nursery: Nursery | None = None  # where it comes from, if it need not start from nothing
+    process: subprocess.Popen | Child | None = None
 
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}/"
 
     def start(self) -> App:
-        command = [sys.executable, "app.py", "--project", str(self.project), "--port", str(self.port)]
-        log = (self.project / "app.log").open("ab")
-        self.process = subprocess.Popen(command, cwd=REPOSITORY, stdout=log, stderr=subprocess.STDOUT)
+        arguments, log = ["--project", str(self.project), "--port", str(self.port)], self.project / "app.log"
+        if self.nursery:
+            self.process = self.nursery.give_birth(arguments, log)
+        else:
+            command = [sys.executable, "app.py", *arguments]
+            self.process = subprocess.Popen(command, cwd=REPOSITORY, stdout=log.open("ab"), stderr=subprocess.STDOUT)
         end = time.monotonic() + START_SECONDS
         while time.monotonic() < end and self.process.poll() is None:
             try:
@@ -109,16 +128,96 @@ def page(browser) -> Iterator:
     context.close()
 
 
+@pytest.fixture(scope="session")
+def nursery() -> Iterator[Nursery | None]:
+    if not hasattr(os, "pidfd_open"):  # Linux alone; elsewhere every app starts from nothing
+        yield None
+        return
+    nursery = Nursery()
+    yield nursery
+    nursery.close()
+
+
 @pytest.fixture
-def start_app() -> Iterator[Callable[[Path], App]]:
+def start_app(nursery) -> Iterator[Callable[[Path], App]]:
     """start_app(project folder) -> App, answering; killed at the end of the test."""
     apps = []
 
     def start(project: Path) -> App:
         project.mkdir(parents=True, exist_ok=True)
-        apps.append(App(project, free_port()))
+        apps.append(App(project, free_port(), nursery))
         return apps[-1].start()
 
     yield start
     for app in apps:
         app.kill()
+
+
+@pytest.fixture
+def project(tmp_path):
+    """A scanned project of 12 prompts with 4 images each."""
+    paint_folder(tmp_path / "project" / "candidates", prompts=12, per_prompt=4)
+    project = open_project(tmp_path / "project")
+    project.library.scan(project.path / "candidates")
+    return project
+
+
+@pytest.fixture
+def groups(project):
+    """Its groups, in the order in which they are handed out."""
+    return group_order(project)
+
+
+@pytest.fixture
+def app(start_app, project):
+    return start_app(project.path)
+
+
+@pytest.fixture
+def picking(page, app, groups):
+    """The page with the first screen on it. The order of the groups was asked for before: a page has what it holds alone."""
+    open_picker(page, app)
+    return page
+
+
+@pytest.fixture
+def studio(tmp_path) -> Studio:
+    """For an app in this very process, in which tests put something else in the place of what takes long."""
+    project = open_project(tmp_path / "project")
+    return Studio(project, JobRegistry(), project_secret(project.path))
+
+
+@pytest.fixture
+def url(studio) -> Iterator[str]:
+    port = free_port()
+    app = create_app(studio)
+    launch(app, studio, check_doors("127.0.0.1", None, False), port, wait=False)
+    yield f"http://127.0.0.1:{port}/"
+    for job in studio.jobs.active():
+        studio.jobs.cancel(job)
+        job.stop.set()
+        if job.kind == "train":
+            stop_training(studio.jobs, Run(studio.project.runs / job.key))
+        job.finished.wait(10)
+    app.close()
+
+
+@pytest.fixture
+def pairs(studio, monkeypatch, tmp_path) -> list[Pair]:
+    """Eight pairs of four prompts, as if picked, two of them by duels."""
+    image = tmp_path / "image.png"
+    Image.new("RGB", (64, 64)).save(image)
+    picked = [
+        Pair(f"prompt {number // 2}", str(image), str(image), source="best_worst" if number < 6 else "duel")
+        for number in range(8)
+    ]
+    monkeypatch.setattr(PickStore, "pairs", lambda self: picked)
+    return picked
+
+
+@pytest.fixture
+def slow_training(monkeypatch) -> threading.Event:
+    """Training that only counts, until stopped or until the event says to finish."""
+    finish = threading.Event()
+    monkeypatch.setattr("dpo.training.execute", counting(finish))
+    return finish

@@ -2,98 +2,14 @@
 
 from __future__ import annotations
 
-import re
-import socket
-import threading
-import time
-from collections.abc import Iterator
-
 import pytest
 from PIL import Image
 
 from dpo.compare import Comparison
-from dpo.events import CheckpointSaved, RunEnded, RunStarted, StepEnd
-from dpo.jobs import JobRegistry
-from dpo.pairs import Pair
-from dpo.picks import PickStore
-from dpo.project import open_project
-from ui import create_app, launch
-from ui.security import check_doors
-from ui.session import Studio, project_secret
+from dpo.events import RunStarted
+from tests.browser.training import HOSTILE, open_tab, start_training, steps_shown, wait_for_steps
 
 pytestmark = pytest.mark.browser
-
-HOSTILE = "${window.hit = 1} <img src=x onerror='window.hit = 1'> {{constructor}} a red balloon"
-STEPS = 600
-
-
-@pytest.fixture
-def studio(tmp_path) -> Studio:
-    project = open_project(tmp_path / "project")
-    return Studio(project, JobRegistry(), project_secret(project.path))
-
-
-@pytest.fixture
-def url(studio) -> Iterator[str]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    app = create_app(studio)
-    launch(app, studio, check_doors("127.0.0.1", None, False), port, wait=False)
-    yield f"http://127.0.0.1:{port}/"
-    for job in studio.jobs.active():
-        job.stop.set()
-        job.finished.wait(10)
-    app.close()
-
-
-@pytest.fixture
-def pairs(studio, monkeypatch, tmp_path) -> list[Pair]:
-    """Eight pairs of four prompts, as if picked."""
-    image = tmp_path / "image.png"
-    Image.new("RGB", (8, 8)).save(image)
-    picked = [Pair(f"prompt {number // 2}", str(image), str(image)) for number in range(8)]
-    monkeypatch.setattr(PickStore, "pairs", lambda self: picked)
-    return picked
-
-
-@pytest.fixture
-def slow_training(monkeypatch) -> threading.Event:
-    """Training that only counts, 20 steps a second, until stopped or until the event says to finish."""
-    finish = threading.Event()
-
-    def execute(run, cache):
-        yield RunStarted(0, STEPS, 6, 2)
-        for step in range(1, STEPS + 1):
-            time.sleep(0.05)
-            yield StepEnd(step, 0.05, {"loss": 0.69 - step / 1000, "rewards/accuracies": 0.8, "errors/chosen_drift": 0.001})
-            if run.stop_requested() or finish.is_set():
-                break
-        run.adapter.write_bytes(b"adapter")
-        yield CheckpointSaved(step, "checkpoints/last")
-        yield RunEnded(step, "finished" if finish.is_set() else "stopped", "What was learned is kept.")
-
-    monkeypatch.setattr("dpo.training.execute", execute)
-    return finish
-
-
-def open_tab(page, url: str, name: str) -> None:
-    page.goto(url)
-    page.get_by_role("tab", name=name).click()
-
-
-def start_training(page, name: str) -> None:
-    page.locator("#run-name textarea, #run-name input").first.fill(name)
-    page.locator("#start-training").click()
-
-
-def headline(page, part: str = "#run-report") -> str:
-    return page.locator(f"{part} h3").inner_text()
-
-
-def steps_shown(page) -> int:
-    page.locator("#run-report h3", has_text="is training").wait_for()
-    return int(re.search(r"step (\d+) of", headline(page)).group(1))
 
 
 def test_a_reload_and_a_second_page_find_the_running_job(page, browser, url, studio, pairs, slow_training):
@@ -104,14 +20,14 @@ def test_a_reload_and_a_second_page_find_the_running_job(page, browser, url, stu
     page.locator("#job", has_text="training first-1").wait_for()
 
     open_tab(page, url, "Train")
-    assert steps_shown(page) > before, "the job went on while nobody looked"
+    wait_for_steps(page, before)  # the job went on while nobody looked
     page.locator("#job", has_text="training first-1").wait_for()
     page.locator("#plots .vega-embed").nth(3).wait_for()
 
     context = browser.new_context()
     other = context.new_page()
     open_tab(other, url, "Train")
-    assert steps_shown(other) > before
+    wait_for_steps(other, before)
     other.get_by_role("tab", name="Compare").click()
     other.locator("#job button").click()
     other.locator("#stop-training").wait_for()

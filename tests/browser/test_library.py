@@ -13,7 +13,7 @@ from dpo.groups import View
 from dpo.metadata import format_parameters
 from dpo.metadata.writer import write_png
 from dpo.project import open_project
-from tests.browser.test_picker import press, reload, shown_prompt, wait_until
+from tests.browser.picking import press, reload, shown_prompt, wait_until
 from tests.metadata.files import hide
 from tests.pictures import plain, write_prompted
 
@@ -158,7 +158,7 @@ def test_a_group_shows_its_images_with_everything_their_files_say(shelf, project
     press(shelf, "1", "2")  # the keys are the picker's again
     wait_until(lambda: project.picks.pairs())
     assert project.picks.pairs()[0].prompt == "a grey cat"
-    wait_until(lambda: shown_prompt(shelf) == "a red fox, forest")
+    wait_until(lambda: shown_prompt(shelf) != "a grey cat")
     shelf.wait_for_selector("#shelf .row:has-text('a grey cat') .picked:has-text('picked')", state="attached")
 
 
@@ -212,11 +212,12 @@ def test_a_key_picks_nothing_while_the_list_hides_the_picker(shelf, project):
 
 def test_groups_nobody_picked_from_come_first_when_asked_for(shelf, project):
     press(shelf, "Escape")
+    picked = shown_prompt(shelf)
     shelf.locator("#picker .cell:not([hidden])").nth(0).click()
     shelf.locator("#picker .cell:not([hidden])").nth(1).click()
     wait_until(lambda: project.picks.pairs())
     shelf.select_option("#shelf .order", "unpicked")
-    wait_until(lambda: shown_prompts(shelf)[-1:] == ["a red fox, forest"])
+    wait_until(lambda: shown_prompts(shelf)[-1:] == [picked])
 
 
 def test_a_typed_prompt_brings_an_image_left_out_into_its_group(shelf, project):

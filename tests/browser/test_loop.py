@@ -43,6 +43,11 @@ def test_from_a_folder_of_images_to_an_adapter_seen_working(page, start_app, tmp
     page.locator("#pairs-line", has_text=f"{PICKS} pairs").wait_for()
     page.locator("#run-name textarea, #run-name input").first.fill("loop-1")
     page.locator("#setting-max_steps input").fill(str(STEPS))
+    page.locator("#section-records > button").click()
+    page.locator("#setting-sample_every input").fill(str(STEPS // 2))
+    page.locator("#measure-beta").click()
+    page.locator("#probe-report", has_text="Suggested: ").wait_for(timeout=LONG)
+    page.locator("#use-beta").wait_for()  # offered, and left: what follows is the preset's own run
     page.locator("#start-training").click()
     page.locator("#run-report h3", has_text=re.compile(r"loop-1 is training: step [1-9]")).wait_for(timeout=LONG)
     page.reload()
@@ -50,6 +55,8 @@ def test_from_a_folder_of_images_to_an_adapter_seen_working(page, start_app, tmp
     page.locator("#run-report h3", has_text="loop-1").wait_for()
     page.locator("#run-report h3", has_text="loop-1 finished").wait_for(timeout=LONG)
     page.locator("#plots .vega-embed").nth(3).wait_for()
+    page.locator("#strip .steps button", has_text=str(STEPS)).wait_for()
+    page.wait_for_function("[...document.querySelectorAll('#strip img')].every((image) => image.naturalWidth === 64)")
     run = find_run(project.runs, "loop-1")
     assert run.status().step == STEPS and run.adapter.exists()
     steps = [event.step for event in run.events() if type(event).__name__ == "StepEnd"]

@@ -1,0 +1,79 @@
+"""What a page does while nobody does anything: it asks by plain requests; Gradio's events, which can be felt, come with news."""
+
+import re
+
+import pytest
+
+from tests.browser.picking import press, wait_for_screen, wait_until
+
+pytestmark = pytest.mark.browser
+
+
+@pytest.fixture
+def events(picking):
+    """Addresses of the events that the page started, once it has come to rest."""
+    found = []
+    picking.on("request", lambda request: request.method == "POST" and found.append(request.url))
+    rest(picking, found)
+    return found
+
+
+def rest(page, found) -> None:
+    """Wait until the page starts no event for four of its looks."""
+    for _ in range(10):
+        found.clear()
+        page.wait_for_timeout(4000)
+        if not started(found):
+            return
+    raise AssertionError(f"the page never rests: {started(found)[-5:]}")
+
+
+def started(found) -> list[str]:
+    return [address for address in found if "component_server" not in address]
+
+
+def test_a_page_that_is_only_looked_at_asks_but_starts_no_event(picking, events):
+    picking.wait_for_timeout(4000)
+    assert started(events) == []
+    assert len(events) >= 3
+
+
+def test_what_picks_change_elsewhere_on_the_page_is_shown_once_they_pause(picking, project, events):
+    for _ in range(4):
+        press(picking, "1", "2")
+        picking.wait_for_timeout(700)
+    assert started(events) == []
+    wait_until(lambda: len(project.picks.live()) == 4)
+    picking.wait_for_selector("#to-train:has-text('4 pairs')")
+
+
+def test_a_tab_looks_only_while_it_is_looked_at(picking, events):
+    picking.get_by_role("tab", name="Train").click()
+    picking.wait_for_selector("#start-training")
+    wait_until(lambda: picking.evaluate("document.querySelector('#tab-pairs').style.display") == "none")
+    events.clear()
+    picking.wait_for_timeout(4000)
+    assert len(started(events)) >= 3
+    picking.get_by_role("tab", name="Pairs").click()
+    rest(picking, events)
+
+
+def test_a_page_whose_app_was_closed_and_started_again_loads_anew_and_goes_on(picking, app):
+    began = picking.evaluate("performance.timeOrigin")
+    picking.wait_for_timeout(1500)
+    app.kill()
+    app.start()
+    picking.wait_for_function(f"performance.timeOrigin !== {began}")
+    wait_for_screen(picking)
+
+
+def test_a_page_that_another_process_answers_loads_anew_even_if_it_missed_nothing(picking):
+    began = picking.evaluate("performance.timeOrigin")
+    picking.wait_for_timeout(1500)
+
+    def answer(route) -> None:
+        response = route.fetch()
+        route.fulfill(response=response, body=re.sub('"process": ?"[0-9a-f]+"', '"process":"another"', response.text()))
+
+    picking.route(re.compile("component_server"), answer)
+    picking.wait_for_function(f"performance.timeOrigin !== {began}")

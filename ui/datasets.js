@@ -1,0 +1,138 @@
+// The page side of datasets.py. What takes long is started here and asked about until it is over. File names and reasons are
+// other people's text: set as textContent only.
+
+const AGAIN_MS = 700; // between questions while something is on its way
+const root = (window.gradio_config && window.gradio_config.root) || "";
+const find = (selector) => element.querySelector(selector);
+const box = find(".datasets");
+let asking = 0, isWaiting = false;
+
+function setText(node, text) {
+  if (node.textContent !== text) node.textContent = text; // an unchanged status is not read out again
+}
+
+const isSeen = () => box.offsetParent !== null;
+
+async function ask(name, payload) {
+  if (!props.session) return trigger("attach", {}); // built only now, and Gradio forgets what it was sent before
+  clearTimeout(asking);
+  const { token } = props.session;
+  let answer = null;
+  try {
+    answer = await server[name]({ token, view: props.session.view, ...payload });
+  } catch {} // the app was closed, or the connection is gone
+  if (answer && answer.error === "token") {
+    if (props.session.token === token) trigger("attach", {});
+    return;
+  }
+  if (!answer || answer.error) {
+    find(".task").hidden = false;
+    setText(find(".task .error"), answer ? answer.error : "The app does not answer.");
+    if (!answer && isWaiting) asking = setTimeout(look, 3 * AGAIN_MS);
+    return;
+  }
+  paintTask(answer.task);
+  paintLive(answer.live);
+  isWaiting = Boolean((answer.task && !answer.task.is_over) || (answer.live.folder && !answer.live.is_up_to_date && !answer.live.error));
+  if (isWaiting) asking = setTimeout(look, AGAIN_MS);
+}
+
+function look() {
+  if (isSeen()) ask("tell", {});
+}
+
+function paintTask(task) {
+  find(".task").hidden = !task;
+  if (!task) return;
+  const left = task.left_words ? `, ${task.left_words} left` : "";
+  const progress = task.total ? `: ${task.done.toLocaleString()} of ${task.total.toLocaleString()}${left}` : "";
+  setText(find(".task .sentence"), task.is_over ? task.sentence : `${task.title}${progress}.`);
+  setText(find(".task .error"), task.error);
+  find(".task .bar").hidden = task.is_over || !task.total;
+  find(".stop-task").hidden = task.is_over || !task.can_stop;
+  find(".task .bar b").style.width = `${task.total ? (100 * task.done) / task.total : 0}%`;
+  for (const button of element.querySelectorAll("[type=submit], .finalise-live")) button.disabled = !task.is_over;
+  const download = find(".download");
+  download.hidden = !task.download;
+  if (task.download) {
+    download.href = root + task.download;
+    setText(download, `Download (${task.size})`);
+  }
+  paintLeft(task);
+}
+
+function paintLeft(task) {
+  const fold = find(".left");
+  fold.hidden = !task.all_left;
+  if (!task.all_left) return;
+  const more = task.all_left > task.left.length ? `; the first ${task.left.length.toLocaleString()} are listed` : "";
+  setText(fold.querySelector("summary"), `${task.all_left.toLocaleString()} not taken${more}`);
+  fold.querySelector("tbody").replaceChildren(
+    ...task.left.map((line) => {
+      const row = document.createElement("tr");
+      for (const text of line) row.insertCell().textContent = text;
+      return row;
+    }),
+  );
+}
+
+function paintLive(live) {
+  const line = !live.folder ? "" : live.error || `${live.pairs.toLocaleString()} pair${live.pairs === 1 ? "" : "s"} in ${live.folder}, ` +
+    (live.is_up_to_date ? "up to date" : "being brought up to date") +
+    (live.all_left ? `; ${live.all_left.toLocaleString()} could not be copied` : "");
+  setText(find(".live-line"), line);
+  find(".live-line").classList.toggle("bad", Boolean(live.error));
+  setText(find(".why-left"), live.left[0] || "");
+  find(".stop-live").hidden = !live.folder;
+  find(".finalise").hidden = !live.folder;
+  const path = find(".live .path");
+  if (live.folder && document.activeElement !== path && !path.value) path.value = live.folder;
+}
+
+function openPanel(name) {
+  for (const button of element.querySelectorAll("[data-panel]")) {
+    const isOpen = button.dataset.panel === name && button.getAttribute("aria-expanded") !== "true";
+    button.setAttribute("aria-expanded", isOpen);
+    find(`.panel.${button.dataset.panel}`).hidden = !isOpen;
+  }
+}
+
+const share = (panel) => find(`.${panel} .share`).valueAsNumber;
+
+for (const button of element.querySelectorAll("[data-panel]")) button.addEventListener("click", () => openPanel(button.dataset.panel));
+const submits = {
+  export: () => ask("begin_export", { kind: find(".kind").value, share: share("export") }),
+  import: () => ask("begin_import", { path: find(".import .path").value, rows: find(".rows input").valueAsNumber }),
+  live: () => ask("keep_live", { folder: find(".live .path").value }),
+};
+for (const [name, submit] of Object.entries(submits))
+  find(`.panel.${name}`).addEventListener("submit", (event) => {
+    event.preventDefault();
+    submit();
+  });
+find(".import .path").addEventListener("input", (event) => {
+  find(".rows").hidden = !/^[\w-][\w.-]*\/[\w-][\w.-]*$/.test(event.target.value.trim());
+});
+find(".choose").addEventListener("click", () => find(".file").click());
+find(".file").addEventListener("change", async (event) => {
+  const [file] = event.target.files;
+  event.target.value = "";
+  if (!file) return;
+  paintTask({ title: `Sending ${file.name}`, done: 0, total: 0, is_over: false, error: "", download: "", left: [], all_left: 0 });
+  try {
+    await ask("begin_import", { upload: (await upload(file)).path });
+  } catch (error) {
+    paintTask({ title: "", sentence: "", done: 0, total: 0, is_over: true, error: String(error.message || error), download: "", left: [], all_left: 0 });
+  }
+});
+find(".stop-live").addEventListener("click", () => {
+  find(".live .path").value = "";
+  ask("keep_live", { folder: "" });
+});
+find(".stop-task").addEventListener("click", () => ask("stop_task", {}));
+find(".finalise-live").addEventListener("click", () => ask("finalise_live", { share: share("finalise") }));
+// The picker's keys are not meant here.
+for (const name of ["keydown", "keyup"]) box.addEventListener(name, (event) => event.stopPropagation());
+new ResizeObserver(look).observe(box); // it is unfolded
+watch(["session", "revision"], look);
+if (!props.session) trigger("attach", {});

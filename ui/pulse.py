@@ -1,0 +1,48 @@
+"""The pulse: how a page learns that something is new without asking through Gradio, which costs its main thread.
+
+For every event, also one that changes nothing, Gradio walks through all components of the page, twice: 20 to 200 ms in which no
+key is heard. So the page asks by a plain request, once a second, and an event follows only if there is something to show. While
+picks are made it waits until they pause: what they change lies below the picker.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from collections.abc import Callable
+from pathlib import Path
+
+import gradio as gr
+
+from ui.session import Studio
+from ui.words import job_line
+
+
+def create_pulse(studio: Studio, wake: Callable[[], None]) -> gr.HTML:
+    """The component. Its events: `news` (of scans, uploads, the index, or of picks), `job_news`, and `tab_shown` (`tab`: its
+    id). `wake` is called at every beat of every page."""
+    process = secrets.token_hex(8)  # a page that meets another process has lost its session there, and loads anew
+
+    def beat(payload: dict) -> dict:
+        wake()
+        project, upload, scan = studio.project, studio.uploads.current, studio.project.library.current_scan()
+        return {
+            "process": process,
+            "job": _digest(job_line(job), job.done, job.total) if (job := studio.jobs.current()) else "",
+            "rest": _digest(
+                (scan.begun, scan.done, scan.finished.is_set()) if scan else (),
+                (str(upload.folder), upload.done, upload.finished.is_set()) if upload else (),
+                project.library.revision(),
+            ),
+            "picks": project.picks.revision(),
+        }
+
+    return gr.HTML(
+        html_template='<i hidden class="pulse"></i>',
+        js_on_load=Path(__file__).with_name("pulse.js").read_text(encoding="utf-8"),
+        server_functions=[beat], apply_default_css=False, elem_id="pulse", seconds=studio.seconds_between_looks,
+    )  # fmt: skip
+
+
+def _digest(*facts: object) -> str:
+    return hashlib.blake2b(repr(facts).encode(), digest_size=8).hexdigest()
