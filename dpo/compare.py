@@ -15,6 +15,7 @@ from dpo import StudioError
 from dpo.jobs import Job, JobRegistry
 from dpo.models import resolve_model
 from dpo.runs import list_runs
+from dpo.sample_settings import SampleSettings
 
 if TYPE_CHECKING:
     from dpo.project import Project
@@ -22,6 +23,44 @@ if TYPE_CHECKING:
 
 class CompareError(StudioError):
     """A comparison that cannot be made."""
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One column of a look: an adapter file, or a run's checkpoint, at a strength. The base is `BASE`."""
+
+    name: str  # for people, each once in a look
+    adapter: Path | None
+    strength: float
+
+
+BASE = Variant("base", None, 0.0)
+
+
+@dataclass(frozen=True)
+class LookRequest:
+    """What to paint: every prompt with every seed, by every variant. The first variant is `BASE`.
+
+    picture: where the images start from (image-to-image), for the share `picture_strength` in (0, 1] of the steps; None: noise.
+    """
+
+    model: str
+    variants: tuple[Variant, ...]
+    prompts: tuple[str, ...]
+    seeds: tuple[int, ...]
+    settings: SampleSettings
+    picture: Path | None = None
+    picture_strength: float = 0.6
+    image_format: str = "png"  # or "jpeg" or "webp"
+
+
+@dataclass(frozen=True)
+class LookRow:
+    """One prompt and seed: an image file for each variant, in their order, with A1111 metadata inside."""
+
+    prompt: str
+    seed: int
+    images: tuple[Path, ...]
 
 
 @dataclass(frozen=True)

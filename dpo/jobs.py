@@ -33,6 +33,7 @@ class Job:
     total: int = 0
     started: float = 0.0
     result: object = None
+    request: object = None  # what was asked for, for those who show it
     stop: threading.Event = field(default_factory=threading.Event)
     finished: threading.Event = field(default_factory=threading.Event)
 
@@ -61,8 +62,8 @@ class JobRegistry:
         self._jobs: list[Job] = []
         self._thread: threading.Thread | None = None
 
-    def submit(self, kind: str, title: str, key: str, work: Callable[[Job], object], result: object = None) -> Job:
-        """Queue work and return at once. `result` is what `job.result` holds until work returns.
+    def submit(self, kind: str, title: str, key: str, work: Callable[[Job], object], result: object = None, request=None) -> Job:
+        """Queue work and return at once. `result` is what `job.result` holds until work returns; `request` stays with the job.
 
         Raises AlreadyRunning if a job of this kind and key waits or runs.
         """
@@ -70,7 +71,7 @@ class JobRegistry:
             for job in self._jobs:
                 if job.is_active and (job.kind, job.key) == (kind, key):
                     raise AlreadyRunning(f"{job.title} is {job.state} already. Wait for it, or stop it first.")
-            job = Job(kind, title, key, result=result)
+            job = Job(kind, title, key, result=result, request=request)
             self._jobs = [*self._jobs[-49:], job]
             self._queue.append((job, work))
             if self._thread is None or not self._thread.is_alive():

@@ -14,7 +14,6 @@ import inspect
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -27,19 +26,9 @@ from dpo.families import Family, load_family
 from dpo.metadata.a1111 import format_parameters
 from dpo.metadata.writer import write_png
 from dpo.runs import ADAPTER_FILE
+from dpo.sample_settings import SampleSettings
 
 Encoded = dict[str, Tensor | list[Tensor]]  # one row of what a pipeline takes in the place of prompts
-
-
-@dataclass(frozen=True)
-class SampleSettings:
-    """`width` and `height` of 0 mean the model's own size."""
-
-    sampling_steps: int = 20
-    guidance_scale: float = 3.0
-    width: int = 0
-    height: int = 0
-    negative_prompt: str = ""
 
 
 class Sampler:
