@@ -1,8 +1,8 @@
 """The stopping rule of the blind test: false alarms with a look after every vote, and votes until a difference is found.
 
 Simulated people vote up to 1,000 times, by a seeded generator. A false alarm is a person whose true rate is one half and whose
-test was decided anyway. Beside it, what is done elsewhere: watching a 95% Wilson interval from the tenth vote on, and stopping once it
-leaves out one half. The anchors are of the simulation that this project was planned with.
+test was decided anyway. Beside it, what is done elsewhere: watching a 95% Wilson interval from the tenth vote on, and stopping
+once it leaves out one half. The anchors are of the simulation that this project was planned with.
 """
 
 from __future__ import annotations
