@@ -67,4 +67,26 @@ def _create_raters(connection: sqlite3.Connection) -> None:
             AND NOT EXISTS (SELECT 1 FROM picks WHERE undoes = later.position)))""")
 
 
-PICK_MIGRATIONS = [_create_picks, _create_given_prompts, _create_raters]
+def _create_votes(connection: sqlite3.Connection) -> None:
+    connection.execute("""
+        CREATE TABLE votes (
+            position INTEGER PRIMARY KEY AUTOINCREMENT,
+            client TEXT NOT NULL,
+            number INTEGER NOT NULL,
+            received REAL NOT NULL,           -- seconds since 1970
+            test TEXT NOT NULL DEFAULT '',
+            item INTEGER NOT NULL DEFAULT 0,
+            question TEXT NOT NULL DEFAULT '',
+            shown_left TEXT NOT NULL DEFAULT '',  -- "base" or "adapter"
+            result TEXT NOT NULL DEFAULT '',
+            rater TEXT NOT NULL DEFAULT '',
+            undoes INTEGER UNIQUE REFERENCES votes (position),
+            UNIQUE (client, number)
+        )""")
+    connection.execute("""
+        CREATE VIEW live_votes AS
+        SELECT * FROM votes AS vote
+        WHERE undoes IS NULL AND NOT EXISTS (SELECT 1 FROM votes WHERE undoes = vote.position)""")
+
+
+PICK_MIGRATIONS = [_create_picks, _create_given_prompts, _create_raters, _create_votes]

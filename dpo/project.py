@@ -1,6 +1,6 @@
 """A project is a folder: what people said (picks.sqlite), what is known of images (index.sqlite), cache/, runs/, exports/.
 
-Only this module and the stores it hands out (`Library`, `PickStore`) speak SQL. Two files, so that a scan never blocks a
+Only this module and the stores it hands out (`Library`, `PickStore`, `VoteStore`) speak SQL. Two files, so that a scan never blocks a
 pick; which page has which group just now is a third (leases.sqlite). Several processes may open a project.
 """
 
@@ -21,6 +21,7 @@ from dpo.library import INDEX_MIGRATIONS, Library
 from dpo.pick_tables import PICK_MIGRATIONS
 from dpo.picks import PickStore
 from dpo.previews import Previews
+from dpo.votes import VoteStore
 
 DEFAULT_PROJECT = Path("~/image-dpo/demo")
 BUSY_SECONDS = 10
@@ -38,6 +39,7 @@ class Project:
     id: str
     library: Library
     picks: PickStore
+    votes: VoteStore
     previews: Previews
 
     @property
@@ -80,7 +82,7 @@ def open_project(path: Path = DEFAULT_PROJECT) -> Project:
     # Losing a lease costs next to nothing, and every answer to a page renews some: no waiting for the disk.
     leases = Leases(_open_rebuildable(path / "leases.sqlite", LEASE_MIGRATIONS, "OFF"))
     store = PickStore(picks, library.image, leases)
-    return Project(path, store.project_id(), library, store, Previews(path / "cache" / "previews", library))
+    return Project(path, store.project_id(), library, store, VoteStore(picks), Previews(path / "cache" / "previews", library))
 
 
 class Database:
