@@ -1,7 +1,7 @@
 """A project is a folder: what people said (picks.sqlite), what is known of images (index.sqlite), cache/, runs/, exports/.
 
-Only this module and the stores it hands out (`Library`, `PickStore`, `VoteStore`) speak SQL. Two files, so that a scan never blocks a
-pick; which page has which group just now is a third (leases.sqlite). Several processes may open a project.
+Only this module and the stores it hands out (`Library`, `PickStore`, `VoteStore`) speak SQL. Two files, so that a scan never
+blocks a pick; which page has which group just now is a third (leases.sqlite). Several processes may open a project.
 """
 
 from __future__ import annotations
