@@ -13,7 +13,7 @@ from functools import lru_cache
 from itertools import chain
 from threading import RLock
 
-from dpo.judging import JudgedPair, JudgedRanking, Judgement, judge, rank_pool
+from dpo.judging import JudgedPair, JudgedRanking, Judgement, judge, proposed_pair, rank_pool
 from dpo.operations import PICK_OPS, Pick
 from dpo.rules import PickRules
 
@@ -40,7 +40,7 @@ class Book:
         self._reopened: dict[str, list[int]] = defaultdict(list)
         self._emphasised: dict[int, list[int]] = defaultdict(list)  # duel -> rows that say "clearly"
         self._of_image: dict[str, list[int]] = defaultdict(list)
-        self._paired: dict[str, list[Pick]] = defaultdict(list)  # image -> grids and imports that make a pair with it
+        self._paired: dict[str, list[Pick]] = defaultdict(list)  # image -> grids, imports, proposals that make a pair with it
         self._of_group: dict[str, list[int]] = defaultdict(list)
         self._paths: dict[str, str] = {}
         self._rank_small = lru_cache(MOST_RANKED)(rank_pool)
@@ -48,6 +48,7 @@ class Book:
         # with it, and the one pair that it is used in.
         self._judged: dict[str, tuple[JudgedPair, ...]] = {}
         self._rankings: dict[str, JudgedRanking | None] = {}
+        self._proposed: dict[str, JudgedPair | None] = {}
         self._stale: set[str] = set()
         self._wanted_by: dict[str, set[str]] = defaultdict(set)
         self._used_in: dict[str, JudgedPair] = {}
@@ -63,14 +64,15 @@ class Book:
                 self._take_in(row)
 
     def picks_of(self, images: Iterable[str]) -> list[Pick]:
-        """The live picks that showed any of these images, oldest first; also imports, drops and swaps, and the picks that
-        compete with those for an image."""
+        """The live picks that showed any of these images, oldest first; also imports, drops and swaps, proposals as far as
+        a person confirmed them, and the picks that compete with those for an image."""
         with self._lock:
             images = set(images)
             positions = {position for key in images for position in self._of_image.get(key, ())}
             for key in self._linked(images) - images:
                 positions.update(pick.position for pick in self._paired[key])
-            return [self._as_it_counts(position) for position in sorted(positions) if self._is_live(position)]
+            counts = [self._as_it_counts(position) for position in positions if self._is_said(position)]
+            return sorted(counts, key=lambda pick: pick.position)
 
     def live(self) -> list[Pick]:
         """All live picks and imports, oldest first."""
@@ -88,6 +90,18 @@ class Book:
                 if self._rows[position].op in PICK_OPS and self._is_live(position):
                     found.append(self._as_it_counts(position))
             return found
+
+    def proposals(self) -> list[Pick]:
+        """The live proposals that no person has answered, oldest first; also dropped ones, and those that gave way."""
+        with self._lock:
+            live = (row for row in self._rows.values() if row.op == "propose" and self._is_live(row.position))
+            return [row for row in live if not self._answer_to(row)]
+
+    def spoken_of(self) -> tuple[set[str], set[str]]:
+        """(groups, images) of which anything was said that counts, by a person or a scorer."""
+        with self._lock:
+            live = [row for row in self._rows.values() if row.keys and self._is_live(row.position)]
+            return {row.group for row in live}, {key for row in live for key in row.keys}
 
     def path_of(self, key: str) -> str:
         """Where the image was when it was last shown; "" for one that never was."""
@@ -111,6 +125,11 @@ class Book:
                         continue
                     other = self._used_in.get(pair.chosen)
                     if other == pair if pair.rejected else other is None:
+                        found[pair.position, pair.chosen] = pair
+                claimed: set[str] = set()  # groups of two views may have proposals of one image
+                for pair in sorted(filter(None, self._proposed.values()), key=_order):
+                    if claimed.isdisjoint((pair.chosen, pair.rejected)):
+                        claimed.update((pair.chosen, pair.rejected))
                         found[pair.position, pair.chosen] = pair
                 self._pairs = sorted(found.values(), key=_order)
             return self._pairs
@@ -155,7 +174,8 @@ class Book:
         else:
             touched = self._rows[row.about].keys if row.op == "clearly" else row.keys
         touched = self._linked(touched)
-        self.log.append(tuple(touched))
+        is_silent = row.op == "propose" and not self._answer_to(row)  # nothing that is asked depends on it
+        self.log.append(() if is_silent else tuple(touched))
         self._stale.update(self._rows[position].group for key in touched for position in self._of_image[key])
 
     def _file(self, row: Pick) -> None:
@@ -167,11 +187,12 @@ class Book:
             self._of_group[row.group].append(row.position)
             for key in row.keys:
                 self._of_image[key].append(row.position)
-            if row.op in ("best_worst", "import"):
+            if row.op in ("best_worst", "import", "propose"):
                 for key in (row.chosen, row.rejected):
                     self._paired[key].append(row)
             if row.op in (*PICK_OPS, "import"):
                 self._order.append(row.position)
+            if row.paths:
                 self._paths.update(zip(row.keys, row.paths, strict=True))
 
     def _linked(self, images: Iterable[str]) -> set[str]:
@@ -192,8 +213,25 @@ class Book:
             return False
         return not any(later > position and later not in self._undone for later in self._reopened.get(row.group, ()))
 
+    def _is_said(self, position: int) -> bool:
+        """Whether a row counts, and a person said it: a proposal waits until one has answered."""
+        row = self._rows[position]
+        return self._is_live(position) and (row.op != "propose" or self._answer_to(row) is not None)
+
+    def _answer_to(self, proposal: Pick) -> Pick | None:
+        """What a person said first of a proposal: that they agree, or that it is the other way round."""
+        for position in self._of_image[proposal.chosen]:
+            said = self._rows[position]
+            is_answer = said.op in ("confirm", "swap") and set(said.keys) == set(proposal.keys)
+            if is_answer and position > proposal.position and self._is_live(position):
+                return said
+        return None
+
     def _as_it_counts(self, position: int) -> Pick:
         row = self._rows[position]
+        if row.op == "propose":  # as the person's who answered, from then on
+            answer = self._answer_to(row)
+            return replace(row, position=answer.position, rater=answer.rater, made=answer.made)
         if not row.is_clear and any(self._is_live(said) for said in self._emphasised.get(position, ())):
             return replace(row, is_clear=True)
         return row
@@ -211,6 +249,7 @@ class Book:
             judgement = self._judge_group(group)
             self._judged[group] = judgement.pairs if judgement else ()
             self._rankings[group] = judgement.ranking if judgement else None
+            self._proposed[group] = self._find_proposed(group)
             for key in _keys_of(self._judged[group]):
                 self._wanted_by[key].add(group)
                 moved.add(key)
@@ -232,12 +271,25 @@ class Book:
                 self._used_in.update(dict.fromkeys(pair.keys, pair))
 
     def _judge_group(self, group: str) -> Judgement | None:
-        rows = [self._rows[position] for position in self._of_group[group] if self._is_live(position)]
+        rows = [self._rows[position] for position in self._of_group[group] if self._is_said(position)]
         images = list(dict.fromkeys(key for row in rows for key in row.keys))
         size = next((row.size for row in reversed(rows) if row.size), 0)
         # The ranking waits for images that were not shown yet. No key is like these names.
         unseen = [f"unseen {number}" for number in range(min(size - len(images), MOST_UNSEEN))]
         return self.judge(images + unseen, group) if images else None
+
+    def _find_proposed(self, group: str) -> JudgedPair | None:
+        """The pair that a scorer proposes of a group: the first, where several do. It gives way to whatever a person says of the
+        group or of one of its images, and comes back if that is taken back."""
+        proposals = [self._rows[position] for position in self._of_group[group] if self._rows[position].op == "propose"]
+        proposal = next((row for row in proposals if self._is_live(row.position) and not self._answer_to(row)), None)
+        if proposal is None:
+            return None
+        positions = {*self._of_group[group], *(position for key in proposal.keys for position in self._of_image[key])}
+        said = [self._rows[position] for position in positions if self._is_said(position)]
+        if any(row.op in (*PICK_OPS, "import", "propose") for row in said):
+            return None
+        return proposed_pair(proposal, any(row.op == "drop" and set(row.keys) == set(proposal.keys) for row in said))
 
 
 def _keys_of(pairs: Iterable[JudgedPair]) -> set[str]:

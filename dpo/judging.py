@@ -28,6 +28,8 @@ from dpo.ranking import (
 from dpo.rules import PickRules
 
 IMPORT = "import: "  # how the source of an imported pair begins
+AI, PROPOSAL = "AI: ", "AI proposal: "  # of a pair that a scorer proposed: used as it is, or waiting for a person
+CONFIRMED = "confirmed: "  # of one that a person agreed with, or turned round
 
 MOST_ALIKE = 32
 LEAST_RANKED = 3  # images of a ranking: two are a pair
@@ -52,7 +54,7 @@ class JudgedPair:
     rater: str
     made: float
     made_by: str
-    state: str = "used"  # "used", "deleted" or "needs_reject"
+    state: str = "used"  # "used", "deleted", "needs_reject" or "proposed"
     is_swapped: bool = False
 
     @property
@@ -151,14 +153,14 @@ def judge(
 
 
 def direct_picks(picks: Iterable[Pick]) -> list[Pick]:
-    """Best/worst picks and imports that are pairs, oldest first.
+    """Best/worst picks, confirmed proposals and imports that are pairs, oldest first.
 
     Of two picks of the same images by the same rater the later counts; after that the earlier one has an image that two want.
     An import that needs a reject is left out when its image is in a pair.
     """
     newest = {}
     for pick in picks:
-        if pick.op == "best_worst":
+        if pick.op in ("best_worst", "propose"):
             newest[frozenset(pick.keys), pick.rater] = pick
         elif pick.op == "import":
             newest[pick.position] = pick
@@ -313,12 +315,22 @@ def _prompt_of(key: str, voices: Collection[Pick]) -> str:
     return max((pick.chosen == key, pick.position, pick.prompt) for pick in voices if key in pick.keys)[2]
 
 
+def proposed_pair(proposal: Pick, is_dropped: bool) -> JudgedPair:
+    """The pair of a proposal that no person has answered."""
+    begins = AI if proposal.result == "used" else PROPOSAL
+    return JudgedPair(
+        proposal.group, proposal.prompt, proposal.chosen, proposal.rejected, proposal.confidence, begins + proposal.source,
+        proposal.position, proposal.rater, proposal.made, "", state="deleted" if is_dropped else proposal.result,
+    )  # fmt: skip
+
+
 def _direct_pair(pick: Pick) -> JudgedPair:
     is_import = pick.op == "import"
+    source = {"import": IMPORT, "propose": CONFIRMED}.get(pick.op, pick.op)
     return JudgedPair(
         pick.group, pick.prompt, pick.chosen, pick.rejected,
         pick.confidence if is_import else grid_confidence(len(pick.keys)),
-        IMPORT + pick.source if is_import else pick.op,
+        source + pick.source,
         pick.position, pick.rater, pick.made, pick.rater,
         state="used" if pick.rejected else "needs_reject",
     )  # fmt: skip

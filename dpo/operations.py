@@ -13,6 +13,9 @@ name of who said it. `group` is a group's key, `images` are the keys of the imag
     drop        group, images: [chosen, rejected]       this pair is not used; one that needs a reject has one image
     swap        group, images: [chosen, rejected]       this pair is turned round
     reopen      group                                   all that was said of this group before counts no more
+    propose     group, images: [chosen, rejected], result: "proposed" | "used", scorer: its name, confidence: in (0.5, 1]
+                                                        what a scorer takes for a pair (dpo/proposals.py); nobody said it
+    confirm     group, images: [chosen, rejected]       a person agrees with that; a swap of it is a person's word too
 
 The first four may have `size`: how many images the group has, shown or not. Without it, or with 0, those that were shown are
 taken for all there are.
@@ -29,6 +32,7 @@ from dpo.groups import MODES
 PICK_OPS = ("best_worst", "duel", "triage", "skip")
 DUEL_RESULTS = ("left", "right", "tie", "both_bad", "skip")
 TRIAGE_RESULTS = ("good", "bad", "skip")
+PROPOSE_RESULTS = ("proposed", "used")  # until a person confirms it, or as it is
 MOST_OF_A_NAME = 60  # characters
 _NAMES = {"client", "number", "op"}
 _SHOWN = _NAMES | {"group", "images"}
@@ -42,10 +46,12 @@ _FIELDS = {
     "drop": _SHOWN,
     "swap": _SHOWN,
     "reopen": _NAMES | {"group"},
+    "propose": _SHOWN | {"result", "scorer", "confidence"},
+    "confirm": _SHOWN,
 }
 _OPTIONAL = {"best_worst": {"size"}, "duel": {"size", "clearly", "second"}, "triage": {"size"}, "skip": {"size"}}
-_SHOWN_AT_LEAST = {"best_worst": 2, "duel": 2, "triage": 1, "skip": 1, "drop": 1, "swap": 2}
-_SHOWN_AT_MOST = {"duel": 2, "triage": 1, "drop": 2, "swap": 2}
+_SHOWN_AT_LEAST = {"best_worst": 2, "duel": 2, "triage": 1, "skip": 1, "drop": 1, "swap": 2, "propose": 2, "confirm": 2}
+_SHOWN_AT_MOST = {"duel": 2, "triage": 1, "drop": 2, "swap": 2, "propose": 2, "confirm": 2}
 
 
 class Refused(ValueError):
@@ -70,8 +76,8 @@ class Pick:
     made: float = 0.0  # seconds since 1970
     is_clear: bool = False
     is_second: bool = False
-    source: str = ""  # of an import: the name of what it was imported from
-    confidence: float = 1.0  # of an import
+    source: str = ""  # of an import: the name of what it was imported from; of a proposal: the scorer's
+    confidence: float = 1.0  # of an import or a proposal
     size: int = 0  # images in the group when it was made; 0 where nobody said
     about: int = 0  # position of the pick that an undo or a clearly is about
     paths: tuple[str, ...] = ()
@@ -123,15 +129,25 @@ def check_result(operation: Mapping) -> tuple[str, str, str]:
         if not (isinstance(result, list) and len(result) == 2 and result[0] != result[1] and all(key in keys for key in result)):
             raise Refused(f"result={result!r} does not name a best and another worst of the images shown")
         return "", *result
-    known = {"duel": DUEL_RESULTS, "triage": TRIAGE_RESULTS, "skip": MODES}[op]
+    known = {"duel": DUEL_RESULTS, "triage": TRIAGE_RESULTS, "skip": MODES, "propose": PROPOSE_RESULTS}[op]
     if result not in known:
         raise Refused(f"result={result!r} of a {op} is not one of {', '.join(known)}")
     if op == "skip" and result != "triage" and len(keys) < 2:
         raise Refused(f"a skip in {result} of {len(keys)} images")
+    if op == "propose":
+        _check_scorer(operation["scorer"], operation["confidence"])
+        return result, *keys
     if result in ("left", "right"):
         left, right = keys
         return result, *((left, right) if result == "left" else (right, left))
     return result, "", ""
+
+
+def _check_scorer(name, confidence) -> None:
+    if not (isinstance(name, str) and 0 < len(name) <= MOST_OF_A_NAME and _is_text(name)):
+        raise Refused(f"scorer={name!r} is not a name of 1 to {MOST_OF_A_NAME} characters")
+    if not (isinstance(confidence, int | float) and 0.5 < confidence <= 1):
+        raise Refused(f"confidence={confidence!r} is not above 0.5 and at most 1")
 
 
 def _check_images(op: str, keys) -> None:

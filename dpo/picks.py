@@ -79,7 +79,7 @@ class PickedPair:
     rater: str
     made: float
     position: int
-    state: str  # "used", "deleted" or "needs_reject"
+    state: str  # as JudgedPair.state
     is_swapped: bool
     missing: tuple[str, ...]
     is_validation: bool
@@ -275,7 +275,7 @@ class PickStore:
                 row |= {"about": pick["position"], "group_key": pick["group_key"]}
             case "reopen":
                 row["group_key"] = operation["group"]
-            case "drop" | "swap":
+            case "drop" | "swap" | "confirm":
                 row |= {"group_key": operation["group"], "keys": " ".join(operation["images"])}
                 self._check_known(connection, operation["images"])
             case _:
@@ -298,6 +298,7 @@ class PickStore:
             "group_key": operation["group"], "prompt": prompt, "keys": " ".join(keys), "paths": paths,
             "result": result, "chosen": chosen, "rejected": rejected, "is_clear": operation.get("clearly", False),
             "is_second": operation.get("second", False), "size": operation.get("size", 0),
+            "source": operation.get("scorer", ""), "confidence": operation.get("confidence", 1.0),
         }  # fmt: skip
 
     def _check_known(self, connection: sqlite3.Connection, keys: list[str]) -> None:
