@@ -13,7 +13,7 @@ import copy
 import inspect
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import torch
@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from dpo.adapter_loading import load_adapter, set_strength
 from dpo.adapters import POLICY
+from dpo.branching import Branch, branching
 from dpo.families import Family, load_family
 from dpo.metadata.a1111 import format_parameters
 from dpo.metadata.writer import write_png
@@ -62,8 +63,9 @@ class Sampler:
         strength: float | None = None,
         on_step: Callable[[int], None] | None = None,
         stop: threading.Event | None = None,
+        branch: Branch | None = None,
     ) -> list[Image.Image]:
-        """One batch: an image for every (prompt, seed). `strength` None is the base model.
+        """One batch: an image for every (prompt, seed). `strength` None is the base model. `branch`: as of `paint`.
 
         Returns an empty list if `stop` was set meanwhile: an unfinished image is of no use to anyone.
         """
@@ -72,22 +74,30 @@ class Sampler:
             for prompt in dict.fromkeys(prompt for prompt, _ in rows)
         }
         with self._at_strength(strength):
-            return paint(self.family, [(prompts[prompt], seed) for prompt, seed in rows], settings, on_step=on_step, stop=stop)
+            encoded = [(prompts[prompt], seed) for prompt, seed in rows]
+            return paint(self.family, encoded, settings, on_step=on_step, stop=stop, branch=branch)
 
     def parameters(
-        self, prompt: str, seed: int, settings: SampleSettings, image: Image.Image, strength: float | None = None
+        self, prompt: str, seed: int, settings: SampleSettings, image: Image.Image, strength: float | None = None, **more: object
     ) -> str:
-        """What A1111 would write for this image, so that every reader of such files can read ours."""
+        """What A1111 would write for this image, so that every reader of such files can read ours. `more`: as of `describe`."""
         adapter = {}
         if strength is not None and self.adapter is not None:
             adapter = {"adapter": self._adapter_name(), "adapter_strength": f"{strength:g}"}
-        return describe(self.pipeline, self.model, prompt, seed, settings, image, **adapter)
+        return describe(self.pipeline, self.model, prompt, seed, settings, image, **adapter, **more)
 
     def save(
-        self, image: Image.Image, path: Path, prompt: str, seed: int, settings: SampleSettings, strength: float | None = None
+        self,
+        image: Image.Image,
+        path: Path,
+        prompt: str,
+        seed: int,
+        settings: SampleSettings,
+        strength: float | None = None,
+        **more: object,
     ) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_png(image, path, self.parameters(prompt, seed, settings, image, strength))
+        write_png(image, path, self.parameters(prompt, seed, settings, image, strength, **more))
 
     def _adapter_name(self) -> str:
         """A run's adapter file has the same name in every run, so the run names it; any other file names itself."""
@@ -119,11 +129,13 @@ def paint(
     *,
     on_step: Callable[[int], None] | None = None,
     stop: threading.Event | None = None,
+    branch: Branch | None = None,
 ) -> list[Image.Image]:
     """An image for every (encoded prompt, seed), by the denoiser as it stands. Needs the VAE and no text encoder.
 
     Rows whose encodings differ in shape cannot be one batch, and are painted one after the other. `on_step` is told how many of
-    the sampling steps are done.
+    the sampling steps are done. `branch`: all rows, of one prompt, share their course up to it, and a row's seed is that of its
+    own noise from there on; the pipeline's scheduler is then one of `branching_scheduler`.
     """
     width, height = fitting_size(family, settings)
     images: list[Image.Image] = [None] * len(rows)
@@ -137,16 +149,19 @@ def paint(
             if on_step is not None:
                 on_step((done * settings.sampling_steps + (index + 1) * size) // len(rows))
 
+        seeds = [rows[index][1] for index in indices]
+        first = [branch.seed] * len(seeds) if branch else seeds
         try:
-            painted = family.pipeline(
-                **_joined([rows[index][0] for index in indices]),
-                **family.sampling_options(settings.guidance_scale),
-                **_watched(after_step, takes),
-                width=width,
-                height=height,
-                num_inference_steps=settings.sampling_steps,
-                generator=[torch.Generator().manual_seed(rows[index][1]) for index in indices],
-            ).images
+            with branching(family, branch, seeds, settings.sampling_steps) if branch else nullcontext():
+                painted = family.pipeline(
+                    **_joined([rows[index][0] for index in indices]),
+                    **family.sampling_options(settings.guidance_scale),
+                    **_watched(after_step, takes),
+                    width=width,
+                    height=height,
+                    num_inference_steps=settings.sampling_steps,
+                    generator=[torch.Generator().manual_seed(seed) for seed in first],
+                ).images
         except _Stopped:
             return []
         for index, image in zip(indices, painted, strict=True):
