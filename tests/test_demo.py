@@ -168,7 +168,7 @@ def test_candidates_of_one_prompt_differ_in_what_the_prompt_leaves_open(tmp_path
 def test_programmatic_picks_go_through_the_store_and_prefer_what_the_measure_prefers(tmp_path):
     project = open_project(tmp_path / "project")
     prepare_demo(project)
-    pairs = pick_by_measure(project, DemoOptions(preference="larger"))
+    pairs = pick_by_measure(project, DemoOptions(preference="larger"), project.path / "candidates")
     assert len(pairs) > 60
     measure = MEASURES["larger"][0]
     for pair in pairs[:20]:
@@ -214,7 +214,7 @@ def test_a_run_that_destroys_the_demo_is_stopped_by_the_drift_while_its_accuracy
     project = open_project(tmp_path / "project")
     prepare_demo(project)
     config = load_preset("demo", learning_rate=4e-3, beta=50.0, max_steps=240, validate_every=0)
-    run = create_run(project.runs, "destroyed", config, pick_by_measure(project, DemoOptions()))
+    run = create_run(project.runs, "destroyed", config, pick_by_measure(project, DemoOptions(), project.path / "candidates"))
     events = list(execute(run, project.cache))
     torch.set_num_threads(1)
     end = events[-1]

@@ -61,7 +61,7 @@ def run_demo(options: DemoOptions, folder: Path, say: Callable[[str], None] = la
         prompts = demo_prompts(options.prompts, 100 + options.seed, named=named)
         make_candidates(prompts, options.seeds, folder / "candidates")
     with _timed("picking", seconds, say):
-        pairs = pick_by_measure(project, options)[: options.pairs]
+        pairs = pick_by_measure(project, options, folder / "candidates")[: options.pairs]
     with _timed("training", seconds, say):
         asked = swap_pairs(pairs) if options.swap else pairs
         run, end = train_pairs(project, config, asked, options.preference + ("-swapped" if options.swap else ""))
@@ -87,10 +87,11 @@ def run_demo(options: DemoOptions, folder: Path, say: Callable[[str], None] = la
     }
 
 
-def pick_by_measure(project: Project, options: DemoOptions) -> list[Pair]:
-    """Best against worst, then the next best against the next worst, of the images in each group that follow their prompt."""
+def pick_by_measure(project: Project, options: DemoOptions, folder: Path, client: str = "demo") -> list[Pair]:
+    """Best against worst, then the next best against the next worst, of the images in each group of the folder that follow
+    their prompt; returns the pairs these picks make. `client` names them: who picks from another folder has another name."""
     measure = MEASURES[options.preference][0]
-    folder = project.path / "candidates"
+    known = set(project.picks.pairs())
     project.library.scan(folder)
     operations = []
     for group in project.library.groups(folder):
@@ -101,10 +102,10 @@ def pick_by_measure(project: Project, options: DemoOptions) -> list[Pair]:
             best, *between, worst = ranked
             if measure(pictures[best]) > measure(pictures[worst]):
                 pick = {"op": "best_worst", "group": group.key, "images": ranked, "result": [best, worst]}
-                operations.append({"client": "demo", "number": len(operations), **pick})
+                operations.append({"client": client, "number": len(operations), **pick})
             ranked = between
     project.picks.apply(operations)
-    pairs = project.picks.pairs()
+    pairs = [pair for pair in project.picks.pairs() if pair not in known]
     order = np.random.default_rng(options.seed).permutation(len(pairs))
     return [replace(pairs[index], source="demo", confidence=1.0) for index in order]  # a measurement does not waver
 

@@ -89,7 +89,7 @@ def _measure_in(folder: Path) -> dict:
     folder.mkdir(parents=True, exist_ok=True)
     project = open_project(folder / "project")
     prepare_demo(project)
-    pairs = pick_by_measure(project, DemoOptions(preference=PREFERENCE))
+    pairs = pick_by_measure(project, DemoOptions(preference=PREFERENCE), project.path / "candidates")
     judged = demo_prompts(JUDGED_PROMPTS, JUDGED_FROM, exclude=frozenset(pair.prompt for pair in pairs))
     _paint(folder / "base", judged, "base", None)
     results = {}
