@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 import shutil
 import time
 from dataclasses import dataclass
@@ -12,10 +14,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from dpo import StudioError
+from dpo.adapter_files import check_adapter
 from dpo.jobs import Job, JobRegistry
+from dpo.metadata.writer import SUFFIXES
 from dpo.models import resolve_model
-from dpo.runs import list_runs
+from dpo.pixels import open_pixels
+from dpo.runs import CHECKPOINT_SUFFIX, Run, adapter_name, list_runs, run_of
 from dpo.sample_settings import SampleSettings
+from dpo.samplers import check_sampling
 
 if TYPE_CHECKING:
     from dpo.project import Project
@@ -72,6 +78,129 @@ class Comparison:
     strength: float
     base: Path
     adapter: Path
+
+
+def start_look(project: Project, jobs: JobRegistry, request: LookRequest) -> Job:
+    """Queue a look. `job.result` is a list of LookRow that grows as images are done; `job.request` is the request.
+
+    Raises StudioError for what is wrong before a model loads.
+    """
+    check_look(request)
+    if request.variants[:1] != (BASE,):
+        raise CompareError("The first column of a look is the base. Put it there.")
+    base = base_settings(request)
+    folder = project.path / "compare" / datetime.now().strftime("%Y%m%d-%H%M%S-%f")
+    suffix = SUFFIXES[request.image_format]
+
+    def place(row: int, seed: int, column: int) -> Path:
+        return folder / f"{row:04d}-{seed}-{column}-{file_stem(request.variants[column].name)}{suffix}"
+
+    def work(job: Job) -> list[LookRow]:
+        from dpo.looks import paint_look
+
+        for row in paint_look(request, base, place, job.report, job.stop, lambda: _restart_clock(job)):
+            job.result.append(row)
+        return job.result
+
+    return jobs.submit("compare", _title(request), str(folder), work, result=[], request=request)
+
+
+def check_look(request: LookRequest) -> None:
+    """Raises StudioError for what can be known to be wrong before a model loads."""
+    settings = request.settings
+    resolve_model(request.model)
+    for variant in request.variants:
+        if variant.adapter is not None and not variant.adapter.is_file():
+            raise CompareError(f"{variant.adapter} is not a file. Train a run first, or choose an adapter file.")
+        if variant.adapter is not None and variant.adapter.suffix != CHECKPOINT_SUFFIX:
+            check_adapter(variant.adapter)
+        if not (math.isfinite(variant.strength) and variant.strength >= 0):
+            raise CompareError(f"strength={variant.strength} is too small. Set it to 0 or more.")
+    names = [variant.name for variant in request.variants]
+    for name in names:
+        if names.count(name) > 1:
+            raise CompareError(f"Two columns are called {name!r}. Leave one out, or call it otherwise.")
+    if not request.prompts:
+        raise CompareError("There is no prompt. Write at least one, a line each.")
+    if not request.seeds:
+        raise CompareError("There is no seed. Write at least one whole number, such as 1.")
+    for seed in request.seeds:
+        if not 0 <= seed < 2**63:
+            raise CompareError(f"seed={seed} cannot be used. Write whole numbers from 0 on.")
+    if settings.sampling_steps < 1:
+        raise CompareError(f"sampling_steps={settings.sampling_steps} is too small. Set it to 1 or more.")
+    if not math.isfinite(settings.guidance_scale):
+        raise CompareError(f"guidance_scale={settings.guidance_scale} is not a number. Set it to one such as 3.")
+    if min(settings.width, settings.height) < 0:
+        raise CompareError(f"A size of {settings.width}x{settings.height} cannot be. Set both sides to 0 for the model's own.")
+    if request.image_format not in SUFFIXES:
+        raise CompareError(f"image_format={request.image_format!r} is unknown. Choose one of {', '.join(SUFFIXES)}.")
+    check_sampling(request.model, settings.sampler, from_picture=request.picture is not None)
+    if request.picture is not None:
+        if not 0 < request.picture_strength <= 1:
+            raise CompareError(f"picture_strength={request.picture_strength} is out of range. Set it above 0, and to 1 at most.")
+        if int(settings.sampling_steps * request.picture_strength) < 1:
+            raise CompareError(
+                f"picture_strength={request.picture_strength} of {settings.sampling_steps} sampling steps is less than one step. "
+                "Raise one of them."
+            )
+        open_pixels(request.picture)
+
+
+def base_settings(request: LookRequest) -> dict[str, object]:
+    """What the run that made an adapter says of the model besides its name; nothing for another model, or for other files.
+
+    Raises CompareError if two runs say different things: base and adapters share one model.
+    """
+    said = []
+    for variant in request.variants:
+        run = run_of(variant.adapter) if variant.adapter else None
+        if run is not None and run.config.model == request.model and run.config.base not in said:
+            said.append(run.config.base)
+    if len(said) > 1:
+        raise CompareError(
+            "The runs of these adapters loaded the model differently (prediction type, components, base adapter, quantization or "
+            "offload). Compare them one by one."
+        )
+    return said[0] if said else {}
+
+
+def run_adapters(run: Run) -> list[tuple[str, Path]]:
+    """(name, file) of all that a run offers to look at: its adapter file, and its checkpoints."""
+    files = [run.adapter] if run.adapter.is_file() else []
+    return [(adapter_name(file), file) for file in [*files, *run.checkpoint_files]]
+
+
+def file_stem(name: str) -> str:
+    """A name as part of a file's name on any system."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.")[:60] or "image"
+
+
+def save_look(project: Project, request: LookRequest, rows: list[LookRow]) -> Path:
+    """Copy the images, metadata and all, into the project's exports, with a grid of them; returns the folder."""
+    from dpo.grids import draw_grid
+
+    if not rows:
+        raise CompareError("There is nothing to save yet. Compare first.")
+    folder = project.exports / f"compare-{rows[0].images[0].parent.name}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for row in rows:
+            for path in row.images:
+                shutil.copy2(path, folder)
+        draw_grid(rows, request.variants, folder / "grid.png")
+    except OSError as error:
+        raise CompareError(f"{folder} cannot be written: {error.strerror}. Free some space and save again.") from error
+    return folder
+
+
+def _restart_clock(job: Job) -> None:
+    job.started = time.monotonic()  # the pace is the sampling's, without the loading
+
+
+def _title(request: LookRequest) -> str:
+    names = [variant.name for variant in request.variants]
+    return "comparing " + (" and ".join([", ".join(names[:-1]), names[-1]]) if len(names) > 1 else names[0])
 
 
 def start_compare(

@@ -38,6 +38,7 @@ from dpo.events import (
 from dpo.pairs import Item, items_from_json, items_to_json
 
 ADAPTER_FILE = "pytorch_lora_weights.safetensors"
+CHECKPOINT_SUFFIX = ".pt"
 MINIMUM_PAIRS = 4
 UNFINISHED = ".new-"  # begins the name of a run's folder while it is being made
 SECONDS_TO_MAKE = 3600  # an unfinished folder this old was left by a process that was killed
@@ -107,6 +108,11 @@ class Run:
     def best(self) -> Path:
         """The checkpoint of the best validation, if there was one."""
         return self.checkpoints / "best.pt"
+
+    @property
+    def checkpoint_files(self) -> list[Path]:
+        """Those that are there, the best one first, then from the first to the newest."""
+        return sorted(self.checkpoints.glob(f"*{CHECKPOINT_SUFFIX}"))
 
     @property
     def reference(self) -> Path:
@@ -283,6 +289,22 @@ def list_runs(runs: Path) -> list[Run]:
     """All runs, newest first; those too whose files are damaged: see `Run.problem`."""
     found = [path for path in runs.glob("*") if not path.name.startswith(".") and (path / "config.json").exists()]
     return [Run(path) for path in sorted(found, key=lambda path: (path / "config.json").stat().st_mtime, reverse=True)]
+
+
+def run_of(path: Path) -> Run | None:
+    """The run that an adapter file or a checkpoint is of; None for a file that lies in no run."""
+    run = Run(Path(path).resolve().parent.parent)
+    return (
+        run if (run.path / "config.json").exists() and (path.name == ADAPTER_FILE or path.suffix == CHECKPOINT_SUFFIX) else None
+    )
+
+
+def adapter_name(path: Path) -> str:
+    """What to call an adapter file or a checkpoint. A run's has the same name in every run, so the run names it."""
+    run = path.parent.parent.name
+    if path.suffix == CHECKPOINT_SUFFIX:
+        return f"{run} best" if path.stem == "best" else f"{run} step {int(path.stem.removeprefix('step-'))}"
+    return run if path.name == ADAPTER_FILE else path.stem
 
 
 def suggest_run_name(runs: Path, stem: str) -> str:

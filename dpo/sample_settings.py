@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 
 @dataclass(frozen=True)
@@ -15,3 +19,11 @@ class SampleSettings:
     height: int = 0
     negative_prompt: str = ""
     sampler: str = ""
+
+
+@dataclass(frozen=True)
+class Start:
+    """The picture that images start from instead of noise, and for which share of the steps they move away from it, (0, 1]."""
+
+    picture: Image.Image
+    strength: float

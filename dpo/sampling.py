@@ -17,29 +17,37 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import torch
-from PIL import Image
+from diffusers import AutoPipelineForImage2Image
+from PIL import Image, ImageOps
 from torch import Tensor, nn
 
 from dpo.adapter_loading import load_adapter, set_strength
 from dpo.adapters import POLICY
 from dpo.branching import Branch, branching
+from dpo.checkpoint_adapters import load_checkpoint
 from dpo.families import Family, load_family
 from dpo.metadata.a1111 import format_parameters
-from dpo.metadata.writer import write_png
-from dpo.runs import ADAPTER_FILE
-from dpo.sample_settings import SampleSettings
+from dpo.metadata.writer import SUFFIXES, write_image
+from dpo.runs import CHECKPOINT_SUFFIX, adapter_name
+from dpo.sample_settings import SampleSettings, Start
+from dpo.samplers import check_image_to_image
+from dpo.schedulers import make_scheduler
 
 Encoded = dict[str, Tensor | list[Tensor]]  # one row of what a pipeline takes in the place of prompts
 
 
 class Sampler:
-    """A loaded pipeline, perhaps with one adapter file on it."""
+    """A loaded pipeline, perhaps with one adapter on it: a file, or a run's checkpoint.
 
-    def __init__(self, pipeline, model: str, adapter: Path | None = None):
-        self.pipeline, self.model, self.adapter = pipeline, model, adapter
+    Several samplers may share a pipeline if their adapters' names there (`name`) differ: each acts only while its own samples.
+    """
+
+    def __init__(self, pipeline, model: str, adapter: Path | None = None, name: str = POLICY):
+        self.pipeline, self.model, self.adapter, self._name = pipeline, model, adapter, name
         self.family = load_family(pipeline)
         if adapter is not None:
-            load_adapter(self.family, adapter, POLICY)
+            (load_checkpoint if adapter.suffix == CHECKPOINT_SUFFIX else load_adapter)(self.family, adapter, name)
+            set_strength(self.family.denoiser, name, 1.0)
 
     def image_size(self, settings: SampleSettings) -> tuple[int, int]:
         """(width, height) that will be made: as set, down to what the model can do."""
@@ -64,10 +72,12 @@ class Sampler:
         on_step: Callable[[int], None] | None = None,
         stop: threading.Event | None = None,
         branch: Branch | None = None,
+        start: Start | None = None,
     ) -> list[Image.Image]:
-        """One batch: an image for every (prompt, seed). `strength` None is the base model. `branch`: as of `paint`.
+        """One batch: an image for every (prompt, seed). `strength` None is the base model. `branch`, `start`: as of `paint`.
 
-        Returns an empty list if `stop` was set meanwhile: an unfinished image is of no use to anyone.
+        Raises SamplerError for a sampler or a start that the model cannot have. Returns an empty list if `stop` was set
+        meanwhile: an unfinished image is of no use to anyone.
         """
         prompts = {
             prompt: self.family.prompt_arguments(prompt, settings.negative_prompt)
@@ -75,7 +85,7 @@ class Sampler:
         }
         with self._at_strength(strength):
             encoded = [(prompts[prompt], seed) for prompt, seed in rows]
-            return paint(self.family, encoded, settings, on_step=on_step, stop=stop, branch=branch)
+            return paint(self.family, encoded, settings, on_step=on_step, stop=stop, branch=branch, start=start)
 
     def parameters(
         self, prompt: str, seed: int, settings: SampleSettings, image: Image.Image, strength: float | None = None, **more: object
@@ -83,7 +93,7 @@ class Sampler:
         """What A1111 would write for this image, so that every reader of such files can read ours. `more`: as of `describe`."""
         adapter = {}
         if strength is not None and self.adapter is not None:
-            adapter = {"adapter": self._adapter_name(), "adapter_strength": f"{strength:g}"}
+            adapter = {"adapter": adapter_name(self.adapter), "adapter_strength": f"{strength:g}"}
         return describe(self.pipeline, self.model, prompt, seed, settings, image, **adapter, **more)
 
     def save(
@@ -96,22 +106,20 @@ class Sampler:
         strength: float | None = None,
         **more: object,
     ) -> None:
+        """As PNG, JPEG or WebP, by the path's suffix. Raises MetadataError if a JPEG cannot hold what there is to say."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_png(image, path, self.parameters(prompt, seed, settings, image, strength, **more))
-
-    def _adapter_name(self) -> str:
-        """A run's adapter file has the same name in every run, so the run names it; any other file names itself."""
-        return self.adapter.stem if self.adapter.name != ADAPTER_FILE else self.adapter.parent.parent.name
+        kind = next(name for name, suffix in SUFFIXES.items() if suffix == path.suffix)
+        write_image(image, path, self.parameters(prompt, seed, settings, image, strength, **more), kind)
 
     @contextmanager
     def _at_strength(self, strength: float | None):
         if self.adapter is not None:
-            set_strength(self.family.denoiser, POLICY, strength)
+            set_strength(self.family.denoiser, self._name, strength)
         try:
             yield
         finally:
             if self.adapter is not None:
-                set_strength(self.family.denoiser, POLICY, 1.0)
+                set_strength(self.family.denoiser, self._name, 1.0)
 
 
 def fitting_size(family: Family, settings: SampleSettings) -> tuple[int, int]:
@@ -130,16 +138,20 @@ def paint(
     on_step: Callable[[int], None] | None = None,
     stop: threading.Event | None = None,
     branch: Branch | None = None,
+    start: Start | None = None,
 ) -> list[Image.Image]:
     """An image for every (encoded prompt, seed), by the denoiser as it stands. Needs the VAE and no text encoder.
 
     Rows whose encodings differ in shape cannot be one batch, and are painted one after the other. `on_step` is told how many of
     the sampling steps are done. `branch`: all rows, of one prompt, share their course up to it, and a row's seed is that of its
     own noise from there on; the pipeline's scheduler is then one of `branching_scheduler`.
+    `start`: where the images begin, in the place of noise alone. Raises SamplerError for what the model cannot do.
     """
-    width, height = fitting_size(family, settings)
+    assert branch is None or not (settings.sampler or start), "a branch has a sampler of its own"
     images: list[Image.Image] = [None] * len(rows)
-    takes = inspect.signature(family.pipeline.__call__).parameters
+    pipeline = _pipeline_for(family, settings.sampler, start)
+    takes = inspect.signature(pipeline.__call__).parameters
+    options = family.sampling_options(settings.guidance_scale) | _size_or_start(fitting_size(family, settings), start, takes)
     done = 0
     for indices in _by_shape([encoded for encoded, _ in rows]):
 
@@ -147,18 +159,19 @@ def paint(
             if stop is not None and stop.is_set():
                 raise _Stopped
             if on_step is not None:
-                on_step((done * settings.sampling_steps + (index + 1) * size) // len(rows))
+                # A sampler may call the model more than once a step, and from a picture on there are fewer steps.
+                calls = max(1, int(len(pipeline.scheduler.timesteps) * (start.strength if start else 1)))
+                steps = min(settings.sampling_steps, (index + 1) * settings.sampling_steps // calls)
+                on_step((done * settings.sampling_steps + steps * size) // len(rows))
 
         seeds = [rows[index][1] for index in indices]
         first = [branch.seed] * len(seeds) if branch else seeds
         try:
             with branching(family, branch, seeds, settings.sampling_steps) if branch else nullcontext():
-                painted = family.pipeline(
+                painted = pipeline(
                     **_joined([rows[index][0] for index in indices]),
-                    **family.sampling_options(settings.guidance_scale),
+                    **options,
                     **_watched(after_step, takes),
-                    width=width,
-                    height=height,
                     num_inference_steps=settings.sampling_steps,
                     generator=[torch.Generator().manual_seed(seed) for seed in first],
                 ).images
@@ -168,6 +181,28 @@ def paint(
             images[index] = image
         done += len(indices)
     return images
+
+
+def _pipeline_for(family: Family, sampler: str, start: Start | None):
+    """The family's pipeline, or another around its parts, with a scheduler of its own. Raises SamplerError."""
+    pipeline = family.pipeline
+    if sampler:
+        pipeline = copy.copy(pipeline)
+        pipeline.scheduler = make_scheduler(family.pipeline, sampler)
+    if start is not None:
+        check_image_to_image(type(pipeline).__name__)
+        bar = getattr(pipeline, "_progress_bar_config", {})
+        pipeline = AutoPipelineForImage2Image.from_pipe(pipeline)
+        pipeline.set_progress_bar_config(**bar)
+    return pipeline
+
+
+def _size_or_start(size: tuple[int, int], start: Start | None, takes: Mapping[str, object]) -> dict[str, object]:
+    """What the call is told of the size: itself, and of a picture that it fits, where some pipelines see it."""
+    told = {name: side for name, side in zip(("width", "height"), size, strict=True) if name in takes}
+    if start is not None:
+        told |= {"image": ImageOps.fit(start.picture, size, Image.Resampling.LANCZOS), "strength": start.strength}
+    return told
 
 
 class _Stopped(Exception):
@@ -204,7 +239,7 @@ def describe(pipeline, model: str, prompt: str, seed: int, settings: SampleSetti
         prompt,
         settings.negative_prompt,
         steps=settings.sampling_steps,
-        sampler=type(pipeline.scheduler).__name__.removesuffix("Scheduler"),
+        sampler=settings.sampler or type(pipeline.scheduler).__name__.removesuffix("Scheduler"),
         guidance=f"{settings.guidance_scale:g}",
         seed=seed,
         size=f"{image.width}x{image.height}",

@@ -26,16 +26,16 @@ HEAVY = ("torch", "diffusers", "transformers", "peft")
 # These are what a run computes with; only jobs import them. Everything else is loaded when the app starts.
 HEAVY_MODULES = {
     "dpo.adapter_loading", "dpo.adapter_types", "dpo.adapters", "dpo.base_adapter", "dpo.bitsandbytes_layers", "dpo.branching",
-    "dpo.cache",
-    "dpo.checkpoints", "dpo.draws", "dpo.fingerprints", "dpo.frozen", "dpo.loading", "dpo.losses", "dpo.optimisation",
-    "dpo.portions", "dpo.probe", "dpo.quantised", "dpo.remembered", "dpo.sampling", "dpo.scoring", "dpo.strip", "dpo.trainer",
-    "dpo.validation",
+    "dpo.cache", "dpo.checkpoint_adapters",
+    "dpo.checkpoints", "dpo.draws", "dpo.fingerprints", "dpo.frozen", "dpo.loading", "dpo.looks", "dpo.losses", "dpo.optimisation",
+    "dpo.portions", "dpo.probe", "dpo.quantised", "dpo.remembered", "dpo.sampling", "dpo.schedulers", "dpo.scorers", "dpo.scoring", "dpo.strip",
+    "dpo.trainer", "dpo.validation",
 }  # fmt: skip
 HEAVY_MODULES |= {f"dpo.formats.{name}" for name in ("factors", "header", "merging", "reading", "writing")}
 HEAVY_MODULES |= {f"dpo.families.{path.stem}" for path in (ROOT / "dpo/families").glob("*.py") if path.stem != "__init__"}
 SQL_MODULES = {
     "dpo/project.py", "dpo/library.py", "dpo/catalogue.py", "dpo/index.py", "dpo/leases.py", "dpo/picks.py", "dpo/pick_tables.py",
-    "dpo/given.py", "dpo/votes.py",
+    "dpo/given.py", "dpo/scores.py", "dpo/votes.py",
 }  # fmt: skip
 SQL = re.compile(r"\s*(SELECT|INSERT (OR \w+ )?INTO|UPDATE|DELETE FROM|CREATE (TABLE|VIEW|INDEX)|PRAGMA|BEGIN IMMEDIATE)\s")
 INSIDE_A_RUN = {"config.json", "pairs.json", "held_out.json", "events.jsonl"}

@@ -8,7 +8,7 @@
     absence.py      why a file without a prompt has none, and what a person can do
     stealth.py      texts hidden in pixels: decodes the picture, so only where it is asked for
     records.py      `ImageRecord`, `Generation`, `MetadataError`
-    writer.py       the way back: `write_png` with the text of `format_parameters`
+    writer.py       the way back: `write_image` with the text of `format_parameters`
 
 To read another generator, write its file and put its `parse` into `PARSERS`. Not here: sidecar files and other stand-ins.
 """
@@ -94,6 +94,7 @@ def _read(path: str | Path, stealth: bool, with_key: bool) -> tuple[str, ImageRe
         model=generation.model,
         loras=generation.loras,
         written_size=generation.written_size,
+        course=generation.course,
         generator=generation.generator,
         width=container.width,
         height=container.height,

@@ -20,7 +20,7 @@ from collections.abc import Sequence
 
 from dpo.metadata.civitai import name_resources
 from dpo.metadata.containers import TextField
-from dpo.metadata.records import Generation, Lora, parse_json, to_float, to_int, to_size
+from dpo.metadata.records import Course, Generation, Lora, parse_json, to_float, to_int, to_size
 
 NEGATIVE = "Negative prompt:"
 KEY = re.compile(r"\s*(\w[\w \-/]*):\s*")  # the key of a pair
@@ -74,6 +74,7 @@ def _read(field: TextField, fields: Sequence[TextField], without_settings: bool 
         model=settings.get("model") or settings.get("unet") or (checkpoints[0].name if checkpoints else ""),
         loras=_loras(prompt, settings, resources),
         written_size=to_size(settings.get("size")),
+        course=_course(settings),
         generator=_generator(settings, fields),
         where=field.where,
     )
@@ -116,6 +117,12 @@ def format_parameters(prompt: str, negative_prompt: str = "", **settings: object
         pairs.append(f"{key}: {value if is_plain else json.dumps(str(value), ensure_ascii=False)}")
     lines = [prompt, f"{NEGATIVE} {negative_prompt}" if negative_prompt else "", ", ".join(pairs)]
     return "\n".join(line for line in lines if line)
+
+
+def _course(settings: dict[str, str]) -> Course | None:
+    """What this program writes of images that branch from one course."""
+    seed, place = to_int(settings.get("branch seed")), to_float(settings.get("branch"))
+    return None if seed is None or place is None or not 0 < place < 1 else Course(seed, place)
 
 
 def _settings_candidates(lines: list[str]) -> list[int]:
@@ -168,7 +175,7 @@ def _split_template(text: str) -> tuple[str, str]:
 
 
 def _loras(prompt: str, settings: dict[str, str], resources: object) -> tuple[Lora, ...]:
-    """The tags in the prompt; what `Lora hashes` and ComfyUI's savers name besides; Civitai's resources."""
+    """The tags in the prompt; what `Lora hashes`, ComfyUI's savers and we name besides; Civitai's resources."""
     tags = [tag.split(":") for tag in LORA_TAG.findall(prompt)]
     found = {tag[0].strip(): to_float(tag[1]) if len(tag) > 1 else None for tag in tags}
     for pair in settings.get("lora hashes", "").split(","):
@@ -181,6 +188,8 @@ def _loras(prompt: str, settings: dict[str, str], resources: object) -> tuple[Lo
     for key, value in settings.items():
         if key.startswith("lora_") and re.fullmatch(r"lora_\d+ model name", key) and value:
             found.setdefault(value, to_float(settings.get(key.replace("model name", "strength model"))))
+    if name := settings.get("adapter"):  # ours
+        found.setdefault(name, to_float(settings.get("adapter strength")))
     return tuple(Lora(*item) for item in found.items()) or name_resources(resources, "lora")
 
 
