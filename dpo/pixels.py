@@ -69,6 +69,17 @@ def pixel_digest(image: Image.Image) -> str:
     return digest.hexdigest()
 
 
+def mean_difference(first: str | Path, second: str | Path) -> float:
+    """How far two image files are apart: the mean over pixels and channels of |a - b|, 0 to 255. Raises PixelError, also where
+    they differ in size."""
+    import numpy as np
+
+    images = [np.asarray(open_pixels(path), np.int16) for path in (first, second)]
+    if images[0].shape != images[1].shape:
+        raise PixelError(f"{Path(first).name} and {Path(second).name} differ in size, and cannot be laid over each other.")
+    return float(np.abs(images[0] - images[1]).mean())
+
+
 def difference_hash(image: Image.Image) -> str:
     """16 hex characters (64 bits): does the brightness fall from one of 9 x 8 fields to its right neighbour? Row by row.
 

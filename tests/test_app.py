@@ -8,7 +8,6 @@ import re
 import resource
 import subprocess
 import sys
-import threading
 import time
 import urllib.request
 from pathlib import Path
@@ -24,12 +23,11 @@ from dpo.project import open_project
 from dpo.runs import Run, create_run
 from tests.test_security import REPOSITORY, free_port
 from ui import finish_jobs
-from ui.compare_tab import CompareError, read_seeds
 from ui.session import Session, Studio, chosen_run, restore_session, stored_session
 from ui.train_form import read_config
 from ui.train_view import draw
 from ui.train_words import data_line, log_lines, prompts_line, report_run, run_row
-from ui.words import duration, job_line, report_comparison
+from ui.words import duration, job_line
 
 START_SECONDS = 4.0
 HEAVY = {"torch", "diffusers", "transformers", "peft", "matplotlib", "tensorboard"}
@@ -114,7 +112,7 @@ def test_importing_the_app_starts_nothing():
 
 def test_a_session_survives_the_browser():
     view = View("", search="a fox", size="512x768", since="2026-01-31", ignore_loras=True)
-    session = Session(folder="/a", run="demo-1", mode="duel", sort="newest", view=view)
+    session = Session(folder="/a", run="demo-1", mode="duel", sort="newest", way="test", view=view)
     assert restore_session(json.loads(json.dumps(stored_session(session)))) == session
 
 
@@ -313,33 +311,6 @@ def test_a_whole_number_may_come_as_a_float_and_no_other_is_rounded():
         read_config({"max_steps": 1.5})
     with pytest.raises(ConfigError, match="beta=None is not a number"):
         read_config({"beta": None})
-
-
-def test_seeds_are_read_as_people_write_them():
-    assert read_seeds(" 1, 2 3,3\n") == [1, 2, 3]
-    for text in ("1, x", "-1", "1.5", "²", str(2**32)):
-        with pytest.raises(CompareError, match="is not a seed"):
-            read_seeds(text)
-
-
-def test_a_comparison_says_how_many_are_done(studio):
-    ready = threading.Event()
-
-    def work(job):
-        job.result.extend(["one", "two", "three"])
-        job.report(350, 800, "sampling")
-        ready.set()
-        job.stop.wait(20)
-        return job.result
-
-    job = studio.jobs.submit("compare", "comparing", "x", work, result=[])
-    assert ready.wait(5)
-    job.started = time.monotonic() - 35
-    said = report_comparison(job, studio.jobs).headline
-    job.stop.set()
-    assert said == "3 of 8 done, 45 s left."
-    assert job.finished.wait(5)
-    assert report_comparison(job, studio.jobs).headline == "3 comparisons, stopped."
 
 
 def test_the_log_has_each_sentence_once():

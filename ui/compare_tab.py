@@ -1,240 +1,130 @@
-"""Compare tab: the same prompt, seed and noise with and without the adapter, side by side.
+"""Compare tab: two ways to see what an adapter does. Look: base beside adapter. Test: a blind test (ui/blind.py).
 
-Shown is the newest comparison of this process, whoever asked for it; a reload or a second tab sees the same.
+Look's form: look_form.py; what is painted: look.py. This module wires them.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
-from typing import NamedTuple
 
 import gradio as gr
 
 from dpo import StudioError
-from dpo.compare import CompareError, save_comparisons, start_compare
-from dpo.demo.candidates import demo_prompts
-from dpo.pairs import split_pairs
-from dpo.runs import Run, list_runs
-from ui.images import file_url
-from ui.parts import report_part, results_part, text_part
-from ui.session import Session, Studio, Tab, chosen_run
-from ui.words import count, report_comparison
+from dpo.compare import start_look
+from ui.look import create_look, show_look
+from ui.look_form import (
+    NO_HELD_OUT,
+    Form,
+    adapter_choices,
+    create_form,
+    first_prompts,
+    held_out_prompts,
+    offered_run,
+    prompt_lists,
+    read_prompt_file,
+    read_request,
+    run_behind,
+    sampler_choices,
+    usable_runs,
+)
+from ui.session import Session, Studio, Tab
+from ui.words import count
 
-PROMPTS_OFFERED = 4
-DEMO_SEED = 200  # of the prompts offered for the demo model
-EMPTY = "Nothing compared yet. Choose an adapter and press Compare: the base model and the adapter paint the same prompts here."
-NO_ADAPTER = "No adapter yet. Train a run first; it appears here when it is done."
-
-
-class Form(NamedTuple):
-    """The left column."""
-
-    adapter: gr.Dropdown
-    strength: gr.Slider
-    prompts: gr.Textbox
-    seeds: gr.Textbox
-    model: gr.Textbox
-    steps: gr.Number
-    guidance: gr.Number
-    compare: gr.Button
-    problem: gr.HTML
-
-
-class View(NamedTuple):
-    """The right column: what is drawn anew as the comparison moves. `seen` and `seen_results` say what stands there now."""
-
-    empty: gr.HTML
-    report: gr.HTML
-    stop: gr.Button
-    save: gr.Button
-    saved: gr.HTML
-    results: gr.HTML
-    seen: gr.State
-    seen_results: gr.State
+WAYS = [("Look", "look"), ("Test", "test")]
+ASK_NOW = "() => document.dispatchEvent(new Event('job-news'))"
+QUIET = {"queue": False, "show_progress": "hidden"}
 
 
 def create_compare_tab(studio: Studio, session: gr.State) -> Tab:
-    with gr.Row(elem_id="compare", elem_classes="workbench"):
+    way = gr.Radio(WAYS, value="look", show_label=False, container=False, elem_id="compare-way")
+    with (
+        gr.Column(elem_id="compare-look") as look_place,
+        gr.Row(elem_id="compare", elem_classes="workbench"),
+    ):
         with gr.Column(scale=0, min_width=320, elem_classes="side"):
-            form = _create_form()
+            form = create_form()
         with gr.Column(scale=1, min_width=320, elem_classes="wide"):
-            view = _create_view()
+            look = create_look(studio, session)
+    test_place = gr.Column(visible="hidden", elem_id="compare-test")
     offered = gr.State("")  # the run whose adapter the session offers; what was chosen here stands until that changes
 
+    def show_way(name: str) -> tuple:
+        is_test = name == "test"
+        return gr.Column(visible="hidden" if is_test else True), gr.Column(visible=True if is_test else "hidden")
+
     def refresh(session: Session) -> tuple:
-        usable = _usable_runs(studio)
-        run = _offered_run(studio, session)
+        run = offered_run(studio, session)
+        name = session.way if session.way in dict(WAYS).values() else "look"
         return (
-            gr.Dropdown(choices=[(_name(run), str(run.adapter)) for run in usable]),
-            run.name if run else "",
-            *_draw(studio, "", "", bool(usable)),
-        )
+            gr.Dropdown(choices=adapter_choices(studio)), run.name if run else "", name, *show_way(name),
+            show_look(studio, session),
+        )  # fmt: skip
 
-    def offer(name: str, prompts: str) -> tuple:
-        run = next((run for run in _usable_runs(studio) if run.name == name), None)
-        return (gr.skip(),) * 3 if run is None else (str(run.adapter), run.config.model, prompts.strip() or _prompts_for(run))
+    def choose_way(session: Session, name: str) -> tuple:
+        return replace(session, way=name), *show_way(name)
 
-    def choose(session: Session, adapter: str, prompts: str) -> tuple:
-        run = next((run for run in _usable_runs(studio) if str(run.adapter) == adapter), None)
-        if run is None:
-            return session, gr.skip(), gr.skip()
-        return replace(session, run=run.name), run.config.model, prompts.strip() or _prompts_for(run)
+    way.input(choose_way, [session, way], [session, look_place, test_place], show_progress="hidden")
+    _wire_offers(studio, session, form, offered)
+    _wire_prompts(studio, form)
 
-    offered.change(offer, [offered, form.prompts], [form.adapter, form.model, form.prompts], show_progress="hidden")
-    form.adapter.input(choose, [session, form.adapter, form.prompts], [session, form.model, form.prompts], show_progress="hidden")
-    _wire(studio, form, view)
-    return Tab(refresh, [form.adapter, offered, *view])
-
-
-def read_seeds(text: str) -> list[int]:
-    """Whole numbers between commas or spaces, each once, in order. Raises CompareError."""
-    seeds: list[int] = []
-    for word in text.replace(",", " ").split():
-        if not (word.isascii() and word.isdigit() and int(word) < 2**32):
-            raise CompareError(f"{word!r} is not a seed. Write whole numbers, such as 1, 2, 3.")
-        if int(word) not in seeds:
-            seeds.append(int(word))
-    return seeds
-
-
-def _create_form() -> Form:
-    adapter = gr.Dropdown(
-        [], value=None, label="Adapter", info="A run's adapter, or the path of an adapter file.",
-        allow_custom_value=True, elem_id="adapter",
-    )  # fmt: skip
-    strength = gr.Slider(
-        0,
-        2,
-        1,
-        step=0.05,
-        label="Strength",
-        info="0 is the base model itself, 1 the adapter as trained.",
-        elem_id="strength",
-        buttons=[],
-    )
-    prompts = gr.Textbox("", label="Prompts", info="One a line.", lines=5, max_lines=12, elem_id="prompts")
-    seeds = gr.Textbox("1, 2", label="Seeds", max_lines=1, elem_id="seeds")
-    with gr.Accordion("More", open=False), gr.Column(elem_classes="fields"):
-        model = gr.Textbox("demo", label="Model", info="The model the adapter was trained on.", max_lines=1)
-        steps = gr.Number(20, label="Sampling steps", info="More is slower and finer.")
-        guidance = gr.Number(3.0, label="Guidance", info="How strictly the prompt is followed.")
-    compare = gr.Button("Compare", variant="primary", elem_id="start-compare")
-    problem = text_part(elem_id="compare-problem", tone="bad")
-    return Form(adapter, strength, prompts, seeds, model, steps, guidance, compare, problem)
-
-
-def _create_view() -> View:
-    empty = text_part(EMPTY, elem_id="nothing-compared")
-    report = report_part("compare-report")
-    with gr.Row(elem_classes="actions"):
-        stop = gr.Button("Stop", size="sm", visible=False, elem_id="stop-compare")
-        save = gr.Button("Save images", size="sm", visible=False, elem_id="save-compare")
-    saved = text_part(elem_id="compare-saved")
-    return View(empty, report, stop, save, saved, results_part(), gr.State(""), gr.State(""))
-
-
-def _wire(studio: Studio, form: Form, view: View) -> None:
-    def compare(adapter, strength, prompts, seeds, model, steps, guidance) -> gr.HTML:
+    def compare(*values) -> gr.HTML:
         try:
-            if not (adapter or "").strip():
-                raise CompareError(NO_ADAPTER if not _usable_runs(studio) else "Choose an adapter first.")
-            if steps is None or guidance is None or int(steps) != steps:
-                raise CompareError("Sampling steps wants a whole number such as 20, guidance a number such as 3.")
-            model, adapter = model.strip(), adapter.strip()
-            studio.check_place(model)
-            studio.check_place(adapter, is_model=False)
-            start_compare(
-                studio.project, studio.jobs, model=model, adapter=Path(adapter).expanduser(), strength=strength,
-                prompts=[line.strip() for line in prompts.splitlines() if line.strip()], seeds=read_seeds(seeds),
-                sampling_steps=int(steps), guidance_scale=float(guidance),
-            )  # fmt: skip
+            start_look(studio.project, studio.jobs, read_request(studio, *values))
         except StudioError as error:
             return gr.HTML(text=str(error), tone="bad")
         return gr.HTML(text="")
 
-    def stop() -> None:
-        job = studio.jobs.find("compare")
-        if job is not None:
-            job.stop.set()
+    started = form.compare.click(compare, form.inputs, form.problem, show_progress="hidden")
+    started.then(None, js=ASK_NOW)
+    return Tab(refresh, [form.adapters, offered, way, look_place, test_place, look])
 
-    def save() -> gr.HTML:
-        job = studio.jobs.find("compare")
+
+def _wire_offers(studio: Studio, session: gr.State, form: Form, offered: gr.State) -> None:
+    """A run that was just trained is offered with its model and a few prompts; so is one that is chosen here."""
+
+    def offer(name: str, prompts: str) -> tuple:
+        run = next((run for run in usable_runs(studio) if run.name == name), None)
+        if run is None:
+            return (gr.skip(),) * 4
+        return [str(run.adapter)], run.config.model, prompts.strip() or first_prompts(run), _samplers(studio, run.config.model)
+
+    def choose(session: Session, adapters: list[str], prompts: str) -> tuple:
+        run = run_behind(studio, adapters)
+        if run is None:
+            return session, *(gr.skip(),) * 3
+        model = run.config.model
+        return replace(session, run=run.name), model, prompts.strip() or first_prompts(run), _samplers(studio, model)
+
+    said = [form.model, form.prompts, form.sampler]
+    offered.change(offer, [offered, form.prompts], [form.adapters, *said], show_progress="hidden")
+    form.adapters.input(choose, [session, form.adapters, form.prompts], [session, *said], show_progress="hidden")
+    form.model.blur(lambda model: _samplers(studio, model), form.model, form.sampler, **QUIET)
+
+
+def _samplers(studio: Studio, model: str) -> gr.Dropdown:
+    return gr.Dropdown(choices=sampler_choices(studio, model), value="")
+
+
+def _wire_prompts(studio: Studio, form: Form) -> None:
+    """The buttons under the prompts put others in their place, and say how many."""
+
+    def from_run(adapters: list[str]) -> tuple:
+        run = run_behind(studio, adapters)
+        prompts = held_out_prompts(run) if run else []
+        return _filled("\n".join(prompts)) if prompts else (gr.skip(), gr.HTML(text=NO_HELD_OUT, tone="warn"))
+
+    def from_file(path: str) -> tuple:
         try:
-            folder = save_comparisons(studio.project, list(job.result) if job else [])
+            return _filled(read_prompt_file(path))
         except StudioError as error:
-            return gr.HTML(text=str(error), tone="bad")
-        return gr.HTML(text=f"Saved {count(2 * len(job.result), 'image')} in {folder}.", tone="dim")
+            return gr.skip(), gr.HTML(text=str(error), tone="bad")
 
-    def look(seen: str, seen_results: str) -> tuple:
-        return _draw(studio, seen, seen_results)
-
-    seen = [view.seen, view.seen_results]
-    inputs = [form.adapter, form.strength, form.prompts, form.seeds, form.model, form.steps, form.guidance]
-    started = form.compare.click(compare, inputs, form.problem)
-    stopped = view.stop.click(stop, None, None, queue=False)
-    view.save.click(save, None, view.saved)
-    for event in (started, stopped):
-        event.then(look, seen, list(view), show_progress="hidden")
-    gr.Timer(studio.seconds_between_looks).tick(look, seen, list(view), queue=False, show_progress="hidden")
+    outputs = [form.prompts, form.said]
+    form.held_out.click(from_run, form.adapters, outputs, **QUIET)
+    form.file.upload(from_file, form.file, outputs, show_progress="hidden")
+    for name, path in prompt_lists().items():
+        form.lists[name].click(lambda path=path: _filled(read_prompt_file(path)), None, outputs, **QUIET)
 
 
-def _draw(studio: Studio, seen: str, seen_results: str, is_ready: bool = True) -> tuple:
-    """Updates for a View, in its order. What has not changed since `seen` is skipped: images on screen stay."""
-    job = studio.jobs.find("compare")
-    if job is None:
-        return tuple(View(gr.HTML(text=EMPTY if is_ready else NO_ADAPTER), *(gr.skip(),) * (len(View._fields) - 1)))
-    results = list(job.result or [])
-    standing = f"{job.key} {job.state} {job.done} {job.message} {job.stop.is_set()}"
-    standing_results = f"{job.key} {len(results)}"
-    if (standing, standing_results) == (seen, seen_results):
-        return tuple(gr.skip() for _ in View._fields)
-    is_new = job.key != seen_results.rpartition(" ")[0]
-    return View(
-        empty=gr.HTML(text=""),
-        report=gr.HTML(report=report_comparison(job, studio.jobs).shown()),
-        stop=gr.Button(visible=job.is_active, interactive=not job.stop.is_set()),
-        save=gr.Button(visible=bool(results) and not job.is_active),
-        saved=gr.HTML(text="") if is_new else gr.skip(),
-        results=gr.HTML(results=_shown(studio, results)) if standing_results != seen_results else gr.skip(),
-        seen=standing,
-        seen_results=standing_results,
-    )
-
-
-def _shown(studio: Studio, results: list) -> list[dict]:
-    rows = []
-    for result in results:
-        try:
-            sides = {"base": file_url(studio, result.base), "adapter": file_url(studio, result.adapter)}
-        except StudioError:  # deleted since: the others are still worth showing
-            continue
-        rows.append({"prompt": result.prompt, "seed": result.seed, "strength": f"{result.strength:g}", **sides})
-    return rows
-
-
-def _usable_runs(studio: Studio) -> list[Run]:
-    return [run for run in list_runs(studio.project.runs) if run.adapter.exists()]
-
-
-def _offered_run(studio: Studio, session: Session) -> Run | None:
-    """The session's run if it has an adapter, else the newest that has one, a healthy one first."""
-    usable = _usable_runs(studio)
-    shown = chosen_run(studio, session)
-    if shown in usable and shown.name == session.run:
-        return shown
-    return min(usable, key=lambda run: run.status().state == "damaged", default=None)
-
-
-def _name(run: Run) -> str:
-    state = run.status().state
-    return run.name if state == "finished" else f"{run.name} ({state})"
-
-
-def _prompts_for(run: Run) -> str:
-    """A few prompts to begin with that the run was not trained on, where there are any."""
-    pairs, config = run.items, run.config
-    if config.model == "demo":
-        return "\n".join(demo_prompts(PROMPTS_OFFERED, DEMO_SEED, exclude=frozenset(pair.prompt for pair in pairs)))
-    _, held_out = split_pairs(pairs, config.validation_share)
-    return "\n".join(list(dict.fromkeys(pair.prompt for pair in held_out or pairs))[:PROMPTS_OFFERED])
+def _filled(prompts: str) -> tuple:
+    return prompts, gr.HTML(text=f"{count(len(prompts.splitlines()), 'prompt')} taken.", tone="dim")

@@ -28,15 +28,16 @@ def image_url(studio: Studio, key: str, kind: str = "preview") -> str:
     return f"/studio/image/{_sign(studio, kind, key)}"
 
 
-def file_url(studio: Studio, path: Path) -> str:
-    """The address of an image file in the project folder that is not in the library, such as one made by Compare.
+def file_url(studio: Studio, path: Path, kind: str = "full") -> str:
+    """The address of an image file in the project folder that is not in the library, such as one made by Compare. `kind`: as
+    above.
 
     It is drawn and kept now, so that no path has to be remembered. Raises PixelError for a file elsewhere or unreadable.
     """
     path = Path(path).resolve()
     if not path.is_relative_to(studio.project.path):
         raise PixelError(f"{path} is not in the project folder {studio.project.path}, so it is not shown.")
-    return image_url(studio, studio.project.previews.get_file(path, "full"), "full")
+    return image_url(studio, studio.project.previews.get_file(path, kind), kind)
 
 
 def routes(studio: Studio) -> list[Route]:

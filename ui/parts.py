@@ -39,8 +39,3 @@ def report_part(elem_id: str) -> gr.HTML:
     """How a job is doing: `report` is {"headline", "detail", "tone", "done", "total"}; empty: nothing is shown."""
     template = '<h3 role="status"></h3><i class="bar"><b></b></i><p></p>'
     return create_part("report", template, elem_id, report={})
-
-
-def results_part() -> gr.HTML:
-    """Base beside adapter: `results` of {"prompt", "seed", "strength", "base", "adapter"}, the last two image addresses."""
-    return create_part("results", '<div class="results"></div>', "results", results=[])

@@ -27,7 +27,10 @@ async function beat() {
 function tell(now) {
   const time = performance.now(), before = known || {};
   known = now;
-  if (now.job !== before.job) trigger("job_news");
+  if (now.job !== before.job) {
+    trigger("job_news");
+    document.dispatchEvent(new Event("job-news")); // for parts that ask the app themselves
+  }
   if (now.picks !== before.picks) changed = time;
   if (now.picks === shownPicks) waiting = time;
   const isPaused = time - changed >= PAUSE_MS || time - waiting >= LONGEST_MS;

@@ -82,6 +82,7 @@ class Session:
     run: str = ""  # the run shown in Train and offered in Compare; empty: the newest
     other: str = ""  # the run whose curves are drawn beside those of the shown one; empty: none
     mode: str = "best_worst"  # how picks are made, one of MODES
+    way: str = "look"  # what Compare shows, "look" or "test"
     sort: str = "path"  # the order of the list of groups, one of SORTS
     view: View = field(default_factory=lambda: View(""))  # what is chosen of the folder's groups; its own folder stays empty
     login: str = ""  # who logged in; "" where nobody has to. Told by the server, so a browser neither keeps it nor sends it

@@ -1,7 +1,7 @@
 """How the page looks: neutral greys, one amber accent, the system's own fonts. Nothing comes from the network.
 
-Colours of Gradio's own components are set here, for light and dark; everything else is in theme.css and train.css, from the
-same variables.
+Colours of Gradio's own components are set here, for light and dark; everything else is in theme.css, train.css and look.css,
+from the same variables.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import gradio as gr
 
-CSS_FILES = [Path(__file__).parent / name for name in ("theme.css", "train.css")]
+CSS_FILES = [Path(__file__).parent / name for name in ("theme.css", "train.css", "look.css")]
 
 GREYS = gr.themes.Color(
     c50="#fafafa", c100="#f4f4f3", c200="#e6e6e4", c300="#d2d2cf", c400="#a3a39f", c500="#757571",

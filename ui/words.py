@@ -159,24 +159,26 @@ class Report:
         return self.state in ("interrupted", "stopped", "failed")
 
 
-def report_comparison(job: Job, jobs: JobRegistry) -> Report:
-    made = len(job.result or [])
+def report_look(job: Job, jobs: JobRegistry) -> Report:
+    """How a look is doing: its request says how many images there will be, its progress how far they are."""
+    asked = job.request
+    images = len(asked.prompts) * len(asked.seeds) * len(asked.variants)
+    made = sum(len(row.images) for row in job.result or [])
     failed = job.state == "failed"
     if job.state == "queued":
         headline, detail = "The comparison waits.", f"{holder(jobs)} has the device; this is next in line."
     elif job.is_active and job.stop.is_set():
         headline, detail = "Stopping.", "What is done is kept."
     elif job.is_active and not job.total:
-        headline, detail = "Getting ready.", f"{job.message[:1].upper()}{job.message[1:]}."
+        headline, detail = "Getting ready.", f"{job.message[:1].upper()}{job.message[1:]}." if job.message else ""
     elif job.is_active:
-        # Progress comes in hundredths of a row.
         left = f", {duration(job.seconds_left)} left" if job.seconds_left is not None else ""
-        headline, detail = f"{made} of {job.total // 100} done{left}.", "Stop keeps what is done."
+        headline, detail = f"{images * job.done // job.total} of {count(images, 'image')}{left}.", "Stop keeps what is done."
     elif failed:
         headline, detail = "The comparison failed.", job.message
     else:
-        headline = f"{count(made, 'comparison')}{', stopped' if job.state == 'stopped' else ''}."
-        detail = "Same prompt, same seed, same noise; only the adapter differs. Hold F over a row to flip."
+        headline = f"{count(made, 'image')}{f' of {images:,}, stopped' if job.state == 'stopped' else ''}."
+        detail = "Same prompt, same seed, same noise; only the adapter differs."
     tone = "bad" if failed else "calm"
     return Report("training" if job.is_active else job.state, headline, detail, tone, job.done, job.total)
 

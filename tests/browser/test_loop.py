@@ -64,7 +64,7 @@ def test_from_a_folder_of_images_to_an_adapter_seen_working(page, start_app, tmp
 
     # Compare opens with that run's adapter, and the two sides differ.
     page.locator("#to-compare").click()
-    page.wait_for_function("document.querySelector('#adapter input')?.value === 'loop-1'")
+    page.locator("#adapter .token", has_text="loop-1").wait_for()
     page.locator("#prompts textarea").fill("a red house in a meadow")
     page.locator("#seeds textarea, #seeds input").first.fill("1, 2")
     page.locator("#start-compare").click()
