@@ -18,7 +18,9 @@ from ui.picker_answers import LONGEST_NAME, answer_page
 from ui.session import Session, Studio, page_session, token_view
 
 HERE = Path(__file__).parent
-SCRIPTS = ("picker_sync.js", "picker_picks.js", "picker.js", "picker_zoom.js", "picker_keys.js", "picker_menu.js")
+SCRIPTS = (
+    "picker_sync.js", "picker_picks.js", "picker_stage.js", "picker.js", "picker_zoom.js", "picker_keys.js", "picker_menu.js",
+)  # fmt: skip
 
 TEMPLATE = f"""
 <section class="picker" data-state="waiting" tabindex="-1" aria-label="Pick images">
