@@ -25,11 +25,11 @@ SOURCE = [ROOT / "app.py", *DPO, *UI]
 HEAVY = ("torch", "diffusers", "transformers", "peft")
 # These are what a run computes with; only jobs import them. Everything else is loaded when the app starts.
 HEAVY_MODULES = {
-    "dpo.adapter_loading", "dpo.adapter_types", "dpo.adapters", "dpo.base_adapter", "dpo.bitsandbytes_layers", "dpo.branching",
-    "dpo.cache", "dpo.checkpoint_adapters",
-    "dpo.checkpoints", "dpo.draws", "dpo.fingerprints", "dpo.frozen", "dpo.loading", "dpo.looks", "dpo.losses", "dpo.optimisation",
-    "dpo.portions", "dpo.probe", "dpo.quantised", "dpo.remembered", "dpo.sampling", "dpo.schedulers", "dpo.scorers", "dpo.scoring", "dpo.strip",
-    "dpo.trainer", "dpo.validation",
+    "dpo.adapter_loading", "dpo.adapter_types", "dpo.adapters", "dpo.base_adapter", "dpo.bitsandbytes_layers",
+    "dpo.branching", "dpo.cache", "dpo.checkpoint_adapters", "dpo.checkpoints", "dpo.draws", "dpo.fingerprints", "dpo.frozen",
+    "dpo.loading", "dpo.looks", "dpo.losses", "dpo.optimisation", "dpo.portions", "dpo.probe", "dpo.quantised",
+    "dpo.remembered", "dpo.sampling", "dpo.schedulers", "dpo.scorers", "dpo.scoring", "dpo.strip", "dpo.trainer",
+    "dpo.validation",
 }  # fmt: skip
 HEAVY_MODULES |= {f"dpo.formats.{name}" for name in ("factors", "header", "merging", "reading", "writing")}
 HEAVY_MODULES |= {f"dpo.families.{path.stem}" for path in (ROOT / "dpo/families").glob("*.py") if path.stem != "__init__"}
