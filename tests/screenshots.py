@@ -171,7 +171,7 @@ def train(page, steps: int | None, out: Path) -> None:
 def compare(page, prompts: list[str], out: Path) -> None:
     """Compare prompts that training never saw, with the run's adapter, as the tab offers it."""
     page.get_by_role("tab", name="Compare").click()
-    page.wait_for_function("document.querySelector('#adapter input')?.value")
+    page.locator("#adapter .token").first.wait_for()
     page.locator("#prompts textarea").fill("\n".join(prompts))
     page.locator("#seeds textarea, #seeds input").first.fill(", ".join(map(str, SHOWN_SEEDS)))
     page.locator("#start-compare").click()
@@ -189,7 +189,7 @@ def show_base_and_adapter(page, project: Project, prompts: list[str], out: Path)
     folder = max((project.path / "compare").iterdir())
     cells = []
     for number, base in enumerate(sorted(folder.glob("*-base.png"))):
-        adapter = base.with_name(base.name.replace("-base", "-adapter"))
+        (adapter,) = folder.glob(f"{base.name.removesuffix('-0-base.png')}-1-*.png")
         prompt = html.escape(prompts[number // len(SHOWN_SEEDS)])
         sides = "".join(
             f'<img src="data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}">' for path in (base, adapter)
