@@ -1,4 +1,4 @@
-"""`python -m dpo scan | model | pairs | train | sample | export | merge | demo`: what the tabs do, without them.
+"""`python -m dpo scan | model | pairs | train | sample | score | export | merge | demo`: what the tabs do, without them.
 
 `--help` after each says more.
 """
@@ -14,8 +14,10 @@ from pathlib import Path
 
 from dpo import StudioError
 from dpo.export_command import add_export_commands
-from dpo.model_command import add_base_flags, add_model_command, base_of
+from dpo.model_command import add_model_command
 from dpo.pairs_command import add_pairs_command
+from dpo.sample_command import add_sample_command
+from dpo.score_command import add_score_command
 from dpo.train_command import add_train_command
 
 # What `scan --json` says of a file, in this order: fields of an ImageRecord.
@@ -66,23 +68,6 @@ def scan(args) -> None:
         print(f"{counts.total()} images, {sum(count for (_, reason), count in counts.items() if not reason)} with a prompt.")
 
 
-def sample(args) -> None:
-    """Images from a model, with an adapter or without, with A1111 metadata inside."""
-    from dpo.models import load_pipeline
-    from dpo.sampling import Sampler, SampleSettings
-
-    settings = SampleSettings(args.sampling_steps, args.guidance_scale, args.width, args.height, args.negative_prompt)
-    sampler = Sampler(load_pipeline(args.model, "auto", **base_of(args)), args.model, args.adapter)
-    strength = args.strength if args.adapter else None
-    rows = [(prompt, seed) for prompt in args.prompt for seed in args.seed]
-    for start, batch in sampler.batches(rows, settings):
-        for offset, image in enumerate(sampler.sample(batch, settings, strength=strength)):
-            prompt, seed = batch[offset]
-            path = args.out / f"{start + offset:05d}-{seed}.png"
-            sampler.save(image, path, prompt, seed, settings, strength)
-            print(path)
-
-
 def demo(args) -> None:
     """The whole loop on the demo with a measured preference, and a verdict by another measure."""
     from dpo.demo.loop import DemoOptions, default_folder, run_demo
@@ -114,7 +99,9 @@ def _table(counts: Counter[tuple[str, str]]) -> str:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m dpo", description=__doc__)
-    commands = parser.add_subparsers(required=True, metavar="scan | model | pairs | train | sample | export | merge | demo")
+    commands = parser.add_subparsers(
+        required=True, metavar="scan | model | pairs | train | sample | score | export | merge | demo"
+    )
 
     command = commands.add_parser("scan", help=scan.__doc__)
     command.add_argument("folder", type=Path)
@@ -132,20 +119,9 @@ def _parser() -> argparse.ArgumentParser:
 
     add_train_command(commands)
 
-    command = commands.add_parser("sample", help=sample.__doc__)
-    command.add_argument("--model", default="demo")
-    add_base_flags(command)
-    command.add_argument("--adapter", type=Path)
-    command.add_argument("--strength", type=float, default=1.0)
-    command.add_argument("--prompt", action="append", required=True, help="may be given several times")
-    command.add_argument("--seed", type=int, action="append", required=True, help="may be given several times")
-    command.add_argument("--negative-prompt", default="")
-    command.add_argument("--sampling-steps", type=int, default=20)
-    command.add_argument("--guidance-scale", type=float, default=3.0)
-    command.add_argument("--width", type=int, default=0)
-    command.add_argument("--height", type=int, default=0)
-    command.add_argument("--out", type=Path, default=Path("samples"))
-    command.set_defaults(command=sample)
+    add_sample_command(commands)
+
+    add_score_command(commands)
 
     add_export_commands(commands)
 

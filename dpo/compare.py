@@ -171,6 +171,15 @@ def run_adapters(run: Run) -> list[tuple[str, Path]]:
     return [(adapter_name(file), file) for file in [*files, *run.checkpoint_files]]
 
 
+def read_prompts(path: Path) -> list[str]:
+    """The prompts of a text file, one a line, without empty lines. Raises CompareError."""
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise CompareError(f"{path} cannot be read: {error}. Choose a text file in UTF-8 with a prompt a line.") from error
+    return [line.strip() for line in lines if line.strip()]
+
+
 def file_stem(name: str) -> str:
     """A name as part of a file's name on any system."""
     return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.")[:60] or "image"
