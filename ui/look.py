@@ -46,7 +46,7 @@ TEMPLATE = """
       </div>
       <div class="rowing" role="group" aria-label="Rows">
         <button type="button" class="earlier" aria-label="Row before">↑</button>
-        <span class="amount-of-rows" role="status"></span>
+        <span role="status"></span>
         <button type="button" class="later" aria-label="Next row">↓</button>
       </div>
     </div>
@@ -68,8 +68,9 @@ TEMPLATE = """
       </figure>
     </div>
     <p class="difference-words" role="status"></p>
-    <p class="hint"><span class="how"></span> <kbd>↑</kbd> <kbd>↓</kbd> rows <kbd>←</kbd> <kbd>→</kbd> adapters
-      <kbd>1</kbd> to <kbd>4</kbd> ways <kbd>+</kbd> <kbd>-</kbd> zoom, drag to move</p>
+    <p class="hint"><span class="how"></span><span class="rows"><kbd>↑</kbd> <kbd>↓</kbd> rows</span><span
+      class="adapters"><kbd>←</kbd> <kbd>→</kbd> adapters</span><span><kbd>1</kbd> to <kbd>4</kbd> ways</span><span><kbd>+</kbd>
+      <kbd>-</kbd> or wheel: zoom, drag to move</span></p>
   </div>
   <div class="grid"></div>
 </section>

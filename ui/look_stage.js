@@ -29,6 +29,7 @@ function chooseMode(name) {
   setText(find(".hint .how"), { side: "Hold F to flip.", slider: "Drag, or use the arrow keys.", flip: "Hold F, or press and hold the image.", difference: "" }[mode]);
   paintCaptions();
   paintDifference();
+  if (mode === "slider" && look.contains(document.activeElement)) divider.focus({ preventScroll: true });
 }
 
 // Both images are swapped at once, when both are there: nobody compares a new one with an old one.
@@ -114,7 +115,7 @@ function setDivide(percent) {
 }
 
 divider.addEventListener("keydown", (event) => {
-  const steps = { ArrowLeft: -1, ArrowRight: 1, ArrowDown: -1, ArrowUp: 1 }[event.key];
+  const steps = { ArrowLeft: -1, ArrowRight: 1 }[event.key]; // up and down go from row to row, here too
   const place = steps ? divide + steps * (event.shiftKey ? 10 : 2) : { Home: 0, End: 100 }[event.key];
   if (place === undefined) return;
   event.preventDefault();

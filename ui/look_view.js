@@ -30,7 +30,7 @@ function paintRows() {
   rows.slice(there).forEach((row, index) => grid.append(createRow(row, there + index)));
   if (!rows.length) return;
   if (there === 0) choose(0);
-  setText(find(".amount-of-rows"), rows.length > 1 ? `${shownRow + 1} of ${rows.length}` : "");
+  paintChosen();
 }
 
 function createRow(row, number) {
@@ -64,7 +64,9 @@ function paintChosen() {
       cell.setAttribute("aria-pressed", isShown);
     });
   });
-  setText(find(".amount-of-rows"), rows.length > 1 ? `${shownRow + 1} of ${rows.length}` : "");
+  setText(find(".rowing span"), `${shownRow + 1} of ${rows.length}`);
+  find(".rowing").hidden = find(".hint .rows").hidden = rows.length < 2;
+  find(".hint .adapters").hidden = job.variants.length < 3;
 }
 
 // ---------------------------------------------------------------- keys
@@ -122,10 +124,7 @@ function start() {
 }
 
 for (const button of element.querySelectorAll(".ways button"))
-  button.addEventListener("click", () => {
-    chooseMode(button.dataset.mode);
-    if (mode === "slider") divider.focus({ preventScroll: true });
-  });
+  button.addEventListener("click", () => chooseMode(button.dataset.mode));
 find(".earlier").addEventListener("click", () => choose(shownRow - 1));
 find(".later").addEventListener("click", () => choose(shownRow + 1));
 document.addEventListener("job-news", onJobNews);
