@@ -1,7 +1,8 @@
 """A project is a folder: what people said (picks.sqlite), what is known of images (index.sqlite), cache/, runs/, exports/.
 
 Only this module and the stores it hands out (`Library`, `PickStore`, `VoteStore`) speak SQL. Two files, so that a scan never
-blocks a pick; which page has which group just now is a third (leases.sqlite). Several processes may open a project.
+blocks a pick; which page has which group just now, and what scorers say of images, are two more (leases.sqlite,
+scores.sqlite). Several processes may open a project.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from dpo.library import INDEX_MIGRATIONS, Library
 from dpo.pick_tables import PICK_MIGRATIONS
 from dpo.picks import PickStore
 from dpo.previews import Previews
+from dpo.scores import SCORE_MIGRATIONS, ScoreStore
 from dpo.votes import VoteStore
 
 DEFAULT_PROJECT = Path("~/image-dpo/demo")
@@ -41,6 +43,7 @@ class Project:
     picks: PickStore
     votes: VoteStore
     previews: Previews
+    scores: ScoreStore
 
     @property
     def runs(self) -> Path:
@@ -59,7 +62,7 @@ def open_project(path: Path = DEFAULT_PROJECT) -> Project:
     """Open a project folder, making whatever is missing. Raises ProjectError with what to do.
 
     The picks are copied to picks.backup.sqlite at every opening. An index that cannot be read is made anew: a scan fills it;
-    so are leases.
+    so are leases and scores.
     """
     path = Path(path).expanduser().resolve()
     try:
@@ -82,7 +85,9 @@ def open_project(path: Path = DEFAULT_PROJECT) -> Project:
     # Losing a lease costs next to nothing, and every answer to a page renews some: no waiting for the disk.
     leases = Leases(_open_rebuildable(path / "leases.sqlite", LEASE_MIGRATIONS, "OFF"))
     store = PickStore(picks, library.image, leases)
-    return Project(path, store.project_id(), library, store, VoteStore(picks), Previews(path / "cache" / "previews", library))
+    previews = Previews(path / "cache" / "previews", library)
+    scores = ScoreStore(_open_rebuildable(path / "scores.sqlite", SCORE_MIGRATIONS, "NORMAL"))
+    return Project(path, store.project_id(), library, store, VoteStore(picks), previews, scores)
 
 
 class Database:

@@ -1,0 +1,62 @@
+"""`python -m dpo score`: what a scorer says of a folder's groups, how often it agrees with the picks, and pairs it proposes."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+from dpo.agreement import agreement_with_person, group_scores
+from dpo.groups import View
+from dpo.library import resolve_folder
+from dpo.project import DEFAULT_PROJECT, Project, open_project
+from dpo.proposals import add_proposals, propose_pairs
+from dpo.runs import Run, find_run
+from dpo.scorer_choice import KINDS, ScorerChoice
+from dpo.scores import score_view
+
+
+def score(args) -> None:
+    """Score the images of a folder, and propose pairs of the best and the worst of every group that nobody has picked from."""
+    project = open_project(args.project)
+    choice = ScorerChoice(args.scorer, _model(project, args))
+    view = View(resolve_folder(args.folder or project.path / "candidates"))
+    project.library.scan(view.folder)
+    report = score_view(project, view, choice, _tell)
+    agreement = agreement_with_person(project, choice.identity)
+    groups = len(group_scores(project, view, choice.identity))
+    result = {
+        "scorer": choice.name, "model": choice.model, **asdict(report), "groups": groups, "agreement": asdict(agreement),
+    }  # fmt: skip
+    lines = [f"{report.sentence} {groups:,} groups.", f"Agreement with your picks: {agreement}."]
+    if args.propose or args.automatic:
+        added = add_proposals(project, propose_pairs(project, view, choice), choice, automatic=args.automatic)
+        result["proposed"] = added
+        lines.append(f"{added:,} pairs {'added as AI pairs' if args.automatic else 'wait in the review to be confirmed'}.")
+    print(json.dumps(result) if args.json else "\n".join(lines))
+
+
+def add_score_command(commands: argparse._SubParsersAction) -> None:
+    """Add `score` to the commands of `python -m dpo`."""
+    command = commands.add_parser("score", help=score.__doc__)
+    command.add_argument("--project", type=Path, default=DEFAULT_PROJECT)
+    command.add_argument("--folder", type=Path, help="of images; the project's candidates if it is not given")
+    command.add_argument("--scorer", choices=KINDS, required=True)
+    command.add_argument("--model", default="", help="a hub id or a folder; of adapter the name of a run; of aesthetic the head")
+    pairs = command.add_mutually_exclusive_group()
+    pairs.add_argument("--propose", action="store_true", help="store pairs for a person to confirm")
+    pairs.add_argument("--automatic", action="store_true", help="store pairs that are used as they are, marked as AI")
+    command.add_argument("--json", action="store_true", help="print one JSON object")
+    command.set_defaults(command=score)
+
+
+def _model(project: Project, args) -> str:
+    if args.scorer != "adapter" or Run(Path(args.model)).adapter.is_file():
+        return args.model
+    return str(find_run(project.runs, args.model).path)
+
+
+def _tell(done: int, total: int, message: str) -> None:
+    print(f"{message}: {done:,} of {total:,}", file=sys.stderr, flush=True)
