@@ -41,7 +41,9 @@ CERTAINTY_WORDS = {
     "given": "given by you: typed, or taken from beside the image",
 }
 SOURCE_WORDS = {"best_worst": "best and worst", "duel": "duels", "triage": "triage"}
-JOB_TABS = {"train": "train", "probe": "train", "export": "train", "compare": "compare", "candidates": "pairs"}
+JOB_TABS = {
+    "train": "train", "probe": "train", "export": "train", "compare": "compare", "test": "compare", "candidates": "pairs",
+}  # fmt: skip
 
 
 def duration(seconds: float) -> str:
