@@ -11,6 +11,7 @@ import gradio as gr
 
 from dpo import StudioError
 from dpo.compare import start_look
+from dpo.runs import Run
 from ui.look import create_look, show_look
 from ui.look_form import (
     NO_HELD_OUT,
@@ -82,27 +83,32 @@ def create_compare_tab(studio: Studio, session: gr.State) -> Tab:
 def _wire_offers(studio: Studio, session: gr.State, form: Form, offered: gr.State) -> None:
     """A run that was just trained is offered with its model and a few prompts; so is one that is chosen here."""
 
-    def offer(name: str, prompts: str) -> tuple:
+    def fill(run: Run, prompts: str, sampler: str) -> tuple:
+        """Updates for model, prompts, sampler and problem."""
+        try:
+            model = run.config.model
+            return model, prompts.strip() or first_prompts(run), _samplers(studio, model, sampler), gr.HTML(text="")
+        except StudioError as error:
+            return gr.skip(), gr.skip(), gr.skip(), gr.HTML(text=str(error), tone="bad")
+
+    def offer(name: str, prompts: str, sampler: str) -> tuple:
         run = next((run for run in usable_runs(studio) if run.name == name), None)
-        if run is None:
-            return (gr.skip(),) * 4
-        return [str(run.adapter)], run.config.model, prompts.strip() or first_prompts(run), _samplers(studio, run.config.model)
+        return (gr.skip(),) * 5 if run is None else ([str(run.adapter)], *fill(run, prompts, sampler))
 
-    def choose(session: Session, adapters: list[str], prompts: str) -> tuple:
+    def choose(session: Session, adapters: list[str], prompts: str, sampler: str) -> tuple:
         run = run_behind(studio, adapters)
-        if run is None:
-            return session, *(gr.skip(),) * 3
-        model = run.config.model
-        return replace(session, run=run.name), model, prompts.strip() or first_prompts(run), _samplers(studio, model)
+        return (session, *(gr.skip(),) * 4) if run is None else (replace(session, run=run.name), *fill(run, prompts, sampler))
 
-    said = [form.model, form.prompts, form.sampler]
-    offered.change(offer, [offered, form.prompts], [form.adapters, *said], show_progress="hidden")
-    form.adapters.input(choose, [session, form.adapters, form.prompts], [session, *said], show_progress="hidden")
-    form.model.blur(lambda model: _samplers(studio, model), form.model, form.sampler, **QUIET)
+    typed, filled = [form.prompts, form.sampler], [form.model, form.prompts, form.sampler, form.problem]
+    offered.change(offer, [offered, *typed], [form.adapters, *filled], show_progress="hidden")
+    form.adapters.input(choose, [session, form.adapters, *typed], [session, *filled], show_progress="hidden")
+    form.model.blur(lambda model, sampler: _samplers(studio, model, sampler), [form.model, form.sampler], form.sampler, **QUIET)
 
 
-def _samplers(studio: Studio, model: str) -> gr.Dropdown:
-    return gr.Dropdown(choices=sampler_choices(studio, model), value="")
+def _samplers(studio: Studio, model: str, chosen: str) -> gr.Dropdown:
+    """Those that fit the model; the chosen one stays if it is among them."""
+    choices = sampler_choices(studio, model)
+    return gr.Dropdown(choices=choices, value=chosen if chosen in [value for _, value in choices] else "")
 
 
 def _wire_prompts(studio: Studio, form: Form) -> None:
