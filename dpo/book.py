@@ -14,6 +14,7 @@ from itertools import chain
 from threading import RLock
 
 from dpo.judging import JudgedPair, JudgedRanking, Judgement, judge, proposed_pair, rank_pool
+from dpo.metadata.records import Course
 from dpo.operations import PICK_OPS, Pick
 from dpo.rules import PickRules
 
@@ -43,6 +44,7 @@ class Book:
         self._paired: dict[str, list[Pick]] = defaultdict(list)  # image -> grids, imports, proposals that make a pair with it
         self._of_group: dict[str, list[int]] = defaultdict(list)
         self._paths: dict[str, str] = {}
+        self._courses: dict[str, Course] = {}
         self._rank_small = lru_cache(MOST_RANKED)(rank_pool)
         # Of groups: the pairs that the picks of each make, and those to judge again. Of images: the groups that have a pair
         # with it, and the one pair that it is used in.
@@ -106,6 +108,13 @@ class Book:
     def path_of(self, key: str) -> str:
         """Where the image was when it was last shown; "" for one that never was."""
         return self._paths.get(key, "")
+
+    def highest_place(self, images: Sequence[str]) -> float:
+        """Where in the schedule the courses of these images begin to differ, at the noisiest: 1.0 unless all share one."""
+        courses = [self._courses.get(key) for key in images]
+        if None in courses or len({course.seed for course in courses}) != 1:
+            return 1.0
+        return max(course.place for course in courses)
 
     def judge(self, images: Sequence[str], group: str = "") -> Judgement:
         """`dpo.judging.judge` by the picks about these images and the rules of the project, with a memory for rankings."""
@@ -194,6 +203,8 @@ class Book:
                 self._order.append(row.position)
             if row.paths:
                 self._paths.update(zip(row.keys, row.paths, strict=True))
+            if row.courses:
+                self._courses.update((key, course) for key, course in zip(row.keys, row.courses, strict=True) if course)
 
     def _linked(self, images: Iterable[str]) -> set[str]:
         """The images, and those that some pick makes a pair with one of them, and so on: who gets one decides who gets the

@@ -52,7 +52,8 @@ class Batch:
     their randomness.
 
     groups: (R,) which of the G items a row belongs to. numbers: of each item, its position in the run. visits: how often
-    the run saw the item before. keys: 32 hex characters from the very tensors of the item, the same in every run.
+    the run saw the item before. keys: 32 hex characters from the very tensors of the item, the same in every run. limits: of each
+    item, the place in the schedule below which it is drawn, 1.0 for anywhere (`Pair.max_timestep`).
     """
 
     latents: Tensor
@@ -63,6 +64,7 @@ class Batch:
     numbers: list[int]
     visits: list[int]
     keys: list[str]
+    limits: list[float]
 
 
 @dataclass(frozen=True)
@@ -289,6 +291,7 @@ def _make_batch(rows: list[tuple], device: torch.device) -> Batch:
         numbers=list(numbers),
         visits=list(visits),
         keys=list(keys),
+        limits=[getattr(item, "max_timestep", 1.0) for item in items],
     )
 
 

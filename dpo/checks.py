@@ -62,6 +62,7 @@ def check_training(config: TrainConfig, items: Sequence[Item], cache: Path | Non
         *missing_packages(config),
         *_enough(config, items),
         *_images(config, items),
+        *_limits(config, items),
         *_room(config, items, cache),
     ]
     if problems:
@@ -159,6 +160,18 @@ def _images(config: TrainConfig, items: Sequence[Item]) -> Iterator[str]:
         yield (
             f"In {len(apart)} of the {config.data} the images differ in shape at resolution {config.resolution}, such as "
             f"{apart[0]}. One of them would have to be cropped or squeezed. Delete those {config.data}, or change the resolution."
+        )
+
+
+def _limits(config: TrainConfig, items: Sequence[Item]) -> Iterator[str]:
+    """Of items whose images share their course down to a place in the schedule, whether any timestep is left below it."""
+    lowest = min(config.timestep_places, default=config.min_timestep)
+    limits = [limit for item in items if (limit := getattr(item, "max_timestep", 1.0)) <= lowest]
+    if limits:
+        name = "timestep_list" if config.timestep_places else "min_timestep"
+        yield (
+            f"The images of {len(limits)} of the {config.data} differ only below timestep {min(limits):g}, and {name} begins at "
+            f"{lowest:g}. Lower it, or leave those {config.data} out (round, source)."
         )
 
 

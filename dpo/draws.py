@@ -5,13 +5,15 @@ or more processes draw the same. With K reference draws it is a function of (key
 the seed is nowhere in it: later visits, and other runs, meet the same K draws, whose reference errors can be remembered.
 
 First v in [0, 1) is drawn, then a law maps it to u, the place in the schedule: 0 is the clean image, 1 pure noise. Rows that
-are compared share both u and noise, as explicit tensors.
+are compared share both u and noise, as explicit tensors. An item may have a limit of its own (`Batch.limits`): the law is
+then cut off there, for this item alone.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
 
@@ -60,7 +62,8 @@ class Draws:
         else:
             sources, index = _rows(batch), torch.arange(len(batch.latents))
         drawn = [self._draw(batch, group, row) for group, row in sources]
-        u = place(self._config, self._family, torch.tensor([v for v, _ in drawn], dtype=torch.float64))
+        v = torch.tensor([v for v, _ in drawn], dtype=torch.float64)
+        u = place(self._config, self._family, v, [batch.limits[group] for group, _ in sources])
         shape = batch.latents.shape[1:]
         noise = torch.stack([torch.randn(shape, generator=generator) for _, generator in drawn])
         return add_noise(self._family, batch, u, noise, index)
@@ -71,7 +74,7 @@ class Draws:
         if not count:
             return None
         return [
-            f"{batch.keys[group]} row {row} draw {batch.visits[group] % count} of {self._conditions}"
+            f"{batch.keys[group]} row {row} draw {batch.visits[group] % count} of {self._conditions}{_below(batch.limits[group])}"
             for group, row in _rows(batch)
         ]
 
@@ -108,21 +111,29 @@ def fixed_draw(family: Family, batch: Batch, draw: int, draws: int, seed: int, c
     generators = [pair_generator(f"validation {seed}", number * draws + draw) for number in batch.numbers]
     v = torch.cat([(draw + torch.rand(1, generator=generator)) / draws for generator in generators]).double()
     noise = torch.stack([torch.randn(batch.latents.shape[1:], generator=generator) for generator in generators])
-    return add_noise(family, batch, place(config, family, v), noise, batch.groups)
+    return add_noise(family, batch, place(config, family, v, batch.limits), noise, batch.groups)
 
 
-def place(config: TrainConfig, family: Family, v: Tensor) -> Tensor:
-    """(D,) in [0, 1), float64 -> (D,) float32 places in the schedule, as the run's law and range say.
+def place(config: TrainConfig, family: Family, v: Tensor, limits: Sequence[float]) -> Tensor:
+    """(D,) in [0, 1), float64 -> (D,) float32 places in the schedule, as the run's law and range say, and below each one's limit.
 
     uniform, stratified: low + (high - low) v. logit_normal: the inverse of the distribution function of the standard
     logit-normal (Esser et al. 2024, Eq. 19, with m = 0, s = 1), cut off at the range. list: one of the listed places, each
     for an equal share of v; it is its own range.
     """
-    low, high = float(config.min_timestep), float(config.max_timestep)  # a settings file may say 1
+    u = _place(config, family, v, 1.0)
+    for limit in {*limits} - {1.0}:  # each by itself: what has no limit is drawn to the bit as if nothing had one
+        mine = torch.tensor([each == limit for each in limits])
+        u[mine] = _place(config, family, v[mine], limit)
+    return u
+
+
+def _place(config: TrainConfig, family: Family, v: Tensor, limit: float) -> Tensor:
+    low, high = float(config.min_timestep), min(float(config.max_timestep), limit)  # a settings file may say 1
     match _law(config, family):
         case "list":
-            low, high = 0.0, 1.0
-            places = torch.tensor(config.timestep_places, dtype=torch.float64)
+            low, high = 0.0, limit
+            places = torch.tensor([each for each in config.timestep_places if each <= limit], dtype=torch.float64)
             u = places[(v * len(places)).long()]
         case "logit_normal":
             first, last = torch.special.ndtr(torch.logit(torch.tensor([low, high], dtype=torch.float64)))
@@ -154,6 +165,10 @@ def pair_generator(seed: int | str, number: int) -> torch.Generator:
 
 def _uniform(name: int | str, number: int) -> float:
     return torch.rand(1, generator=pair_generator(f"timestep {name}", number), dtype=torch.float64).item()
+
+
+def _below(limit: float) -> str:
+    return f" below {limit}" if limit < 1 else ""
 
 
 def _law(config: TrainConfig, family: Family) -> str:

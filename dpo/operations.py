@@ -28,6 +28,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from dpo.groups import MODES
+from dpo.metadata.records import Course
 
 PICK_OPS = ("best_worst", "duel", "triage", "skip")
 DUEL_RESULTS = ("left", "right", "tie", "both_bad", "skip")
@@ -81,6 +82,7 @@ class Pick:
     size: int = 0  # images in the group when it was made; 0 where nobody said
     about: int = 0  # position of the pick that an undo or a clearly is about
     paths: tuple[str, ...] = ()
+    courses: tuple[Course | None, ...] = ()  # that the images share with others, where one of them does
 
 
 def check_shape(operation) -> tuple[str, int, str]:

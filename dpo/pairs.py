@@ -27,7 +27,8 @@ class Pair:
 
     `chosen` and `rejected` are file paths. `confidence` in (0.5, 1] is how sure the pick was. `source` says where the pair
     came from: "best_worst", "duel", "triage", "import: NAME" or "demo". `rater` is the one person who made it and `round` the
-    round of candidates it is from, "" where that is not known or more than one.
+    round of candidates it is from, "" where that is not known or more than one. `max_timestep`: the place in the schedule, 1 for
+    pure noise, from which on the images share their course (dpo/branching.py): noisier they teach nothing and are not trained.
     """
 
     prompt: str
@@ -37,6 +38,7 @@ class Pair:
     source: str = "best_worst"
     rater: str = ""
     round: str = ""
+    max_timestep: float = 1.0
 
     @property
     def images(self) -> tuple[str, ...]:
@@ -55,6 +57,7 @@ class Ranking:
     source: str = "duel"
     rater: str = ""
     round: str = ""
+    max_timestep: float = 1.0
 
 
 @dataclass(frozen=True)

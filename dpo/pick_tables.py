@@ -89,4 +89,8 @@ def _create_votes(connection: sqlite3.Connection) -> None:
         WHERE undoes IS NULL AND NOT EXISTS (SELECT 1 FROM votes WHERE undoes = vote.position)""")
 
 
-PICK_MIGRATIONS = [_create_picks, _create_given_prompts, _create_raters, _create_votes]
+def _create_courses(connection: sqlite3.Connection) -> None:
+    connection.execute("ALTER TABLE picks ADD COLUMN courses TEXT NOT NULL DEFAULT ''")  # of the images, JSON; "" for none at all
+
+
+PICK_MIGRATIONS = [_create_picks, _create_given_prompts, _create_raters, _create_votes, _create_courses]

@@ -19,11 +19,12 @@ from itertools import count
 from typing import TYPE_CHECKING
 
 from dpo.book import Book
-from dpo.config import TrainConfig
 from dpo.groups import IndexedImage, View, normalise_prompt, prompt_forms, without_loras
-from dpo.judging import LEAST_RANKED, JudgedPair
+from dpo.judging import LEAST_RANKED
+from dpo.metadata.records import Course
 from dpo.operations import Pick, Refused, check_name, check_result, check_shape
-from dpo.pairs import Like, Pair, Ranking, held_out_prompts
+from dpo.pairs import Like, Pair, Ranking
+from dpo.picked import PickedPair, pick_pairs, round_of
 from dpo.progress import Asking, NextScreens, Progress
 from dpo.ranking import cohens_kappa
 from dpo.rules import PickRules
@@ -37,7 +38,7 @@ MOST_KEPT = 8  # views whose progress is kept; a page asks for one
 IMPORTED = "import"  # the client of rows that no page sent
 _COLUMNS = (
     "position, client, number, op, group_key, prompt, keys, result, chosen, rejected, rater, received, is_clear, is_second, "
-    "source, confidence, size, coalesce(undoes, about, 0), paths"
+    "source, confidence, size, coalesce(undoes, about, 0), paths, courses"
 )
 
 
@@ -61,28 +62,7 @@ class ImportedPair:
     confidence: float
     source: str
     origin: str
-
-
-@dataclass(frozen=True)
-class PickedPair:
-    """A pair, the group it came from, and how it stands.
-
-    `chosen` and `rejected` are keys; "" for a reject that is still needed. `position`, `rater` and `made` (seconds since 1970)
-    are of the newest pick that it rests on. `missing`: its files that are no longer there. `is_validation`: its prompt is kept
-    out of training at the usual share.
-    """
-
-    pair: Pair
-    group: str
-    chosen: str
-    rejected: str
-    rater: str
-    made: float
-    position: int
-    state: str  # as JudgedPair.state
-    is_swapped: bool
-    missing: tuple[str, ...]
-    is_validation: bool
+    courses: tuple[Course | None, ...] = ()  # as of a Pick
 
 
 @dataclass(frozen=True)
@@ -111,6 +91,7 @@ class PickStore:
         self._database = database
         self._find_image = find_image
         self._leases = leases
+        self._rounds = database.path.parent / "rounds"
         self._progress: dict[tuple[View, str], Progress] = {}  # the oldest first
         self._asking = threading.Lock()
         self._book = Book()
@@ -193,7 +174,7 @@ class PickStore:
         state = (judged, elsewhere)
         kept, picked = self._picked
         if not (kept and kept[0] is judged and kept[1] == elsewhere):
-            picked = _pick_pairs(book, judged, elsewhere)
+            picked = pick_pairs(book, judged, elsewhere, self._rounds)
             self._picked = (state, picked)
         return picked
 
@@ -208,7 +189,8 @@ class PickStore:
         for ranked in book.rankings():
             files = tuple(filter(None, (self._file_of(book, key) for key in ranked.images)))
             if len(files) >= LEAST_RANKED:
-                found.append(Ranking(ranked.prompt, files, ranked.confidence, "duel", ranked.made_by))
+                told = ranked.made_by, round_of(files, self._rounds), book.highest_place(ranked.images)
+                found.append(Ranking(ranked.prompt, files, ranked.confidence, "duel", *told))
         return found
 
     def likes(self) -> list[Like]:
@@ -216,7 +198,11 @@ class PickStore:
         so that people who disagree cancel each other."""
         book = self.book()
         said = ((pick, self._file_of(book, pick.keys[0])) for pick in book.labels())
-        return [Like(pick.prompt, file, pick.result == "good", rater=pick.rater) for pick, file in said if file]
+        return [
+            Like(pick.prompt, file, pick.result == "good", rater=pick.rater, round=round_of([file], self._rounds))
+            for pick, file in said
+            if file
+        ]
 
     def sides(self) -> Sides:
         """Of all live duels, second opinions too."""
@@ -299,6 +285,7 @@ class PickStore:
             "result": result, "chosen": chosen, "rejected": rejected, "is_clear": operation.get("clearly", False),
             "is_second": operation.get("second", False), "size": operation.get("size", 0),
             "source": operation.get("scorer", ""), "confidence": operation.get("confidence", 1.0),
+            "courses": _courses_json([image.record.course for image in images]),
         }  # fmt: skip
 
     def _check_known(self, connection: sqlite3.Connection, keys: list[str]) -> None:
@@ -315,29 +302,6 @@ class PickStore:
     def _find_path(self, key: str) -> str:
         image = self._find_image(key)
         return image.path if image and os.path.exists(image.path) else ""
-
-
-def _pick_pairs(book: Book, judged: list[JudgedPair], elsewhere: dict[str, str]) -> list[PickedPair]:
-    """The pairs with their files. `elsewhere`: where images are that are not where they were last shown, "" for nowhere."""
-    usable = (
-        pair.prompt
-        for pair in judged
-        if pair.state == "used" and elsewhere.get(pair.chosen) != "" != elsewhere.get(pair.rejected)
-    )
-    held_out = held_out_prompts(usable, TrainConfig().validation_share)
-    found = []
-    for pair in judged:
-        keys = [key for key in (pair.chosen, pair.rejected) if key]
-        paths = [elsewhere.get(key) or book.path_of(key) for key in keys]
-        missing = tuple(path for key, path in zip(keys, paths, strict=True) if elsewhere.get(key) == "")
-        files = Pair(pair.prompt, *(*paths, "")[:2], pair.confidence, pair.source, pair.made_by)
-        found.append(
-            PickedPair(
-                files, pair.group, pair.chosen, pair.rejected, pair.rater, pair.made, pair.position, pair.state,
-                pair.is_swapped, missing, pair.prompt in held_out,
-            )
-        )  # fmt: skip
-    return found
 
 
 def _prompt_of_pick(images: list[IndexedImage], first: int) -> str:
@@ -372,7 +336,7 @@ def _import(connection: sqlite3.Connection, pair: ImportedPair) -> int:
         "client": client, "number": number, "op": "import", "received": time.time(),
         "group_key": _digest(pair.origin, prompt)[:32], "prompt": prompt, "keys": " ".join(keys),
         "paths": json.dumps(pair.paths), "chosen": pair.chosen_key, "rejected": pair.rejected_key,
-        "source": pair.source, "confidence": pair.confidence,
+        "source": pair.source, "confidence": pair.confidence, "courses": _courses_json(pair.courses),
     }  # fmt: skip
     _insert(connection, row)
     return 1
@@ -388,6 +352,13 @@ def _insert(connection: sqlite3.Connection, row: dict) -> None:
 
 
 def _to_pick(row: tuple) -> Pick:
-    *said, rater, made, is_clear, is_second, source, confidence, size, about, paths = row
+    *said, rater, made, is_clear, is_second, source, confidence, size, about, paths, courses = row
     said[6] = tuple(said[6].split())
-    return Pick(*said, rater, made, bool(is_clear), bool(is_second), source, confidence, size, about, tuple(json.loads(paths)))
+    return Pick(
+        *said, rater, made, bool(is_clear), bool(is_second), source, confidence, size, about, tuple(json.loads(paths)),
+        tuple(course and Course(*course) for course in json.loads(courses)) if courses else (),
+    )  # fmt: skip
+
+
+def _courses_json(courses: Sequence[Course | None]) -> str:
+    return json.dumps(courses) if any(courses) else ""

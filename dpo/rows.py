@@ -10,13 +10,14 @@ from typing import NamedTuple
 
 from dpo.groups import IndexedImage, PromptForms, identify, prompt_forms
 from dpo.metadata import ImageRecord
-from dpo.metadata.records import Lora
+from dpo.metadata.records import Course, Lora
 
 _DEFAULTS = {entry.name: entry.default for entry in fields(ImageRecord) if entry.default is not MISSING}
 _TUPLES = {
     "alternatives": tuple,
     "warnings": tuple,
     "written_size": tuple,
+    "course": lambda values: Course(*values),
     "loras": lambda values: tuple(Lora(*value) for value in values),
 }
 

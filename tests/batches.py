@@ -66,6 +66,7 @@ def make_batch(family, count=3, *, kind="pairs", twins=False) -> Batch:
         numbers=list(range(len(sizes))),
         visits=[0] * len(sizes),
         keys=[f"key {group}" for group in range(len(sizes))],
+        limits=[1.0] * len(sizes),
     )
 
 
@@ -86,6 +87,7 @@ def take_items(batch: Batch, items: list[int]) -> Batch:
         numbers=[batch.numbers[item] for item in items],
         visits=[batch.visits[item] for item in items],
         keys=[batch.keys[item] for item in items],
+        limits=[batch.limits[item] for item in items],
     )
 
 

@@ -276,3 +276,16 @@ def test_without_validation_a_loss_without_reference_has_nothing_that_sees_damag
     assert warning == (
         "Validation is off: validate_every is 0. Nothing then tells learning from damage, for this loss has no reference."
     )
+
+
+def test_pairs_that_differ_only_below_where_the_draws_begin_are_named(tmp_path):
+    items = [replace(pair, max_timestep=0.3) if number < 3 else pair for number, pair in enumerate(make_pairs(tmp_path))]
+    assert check_training(replace(CONFIG, min_timestep=0.29), items) is not None
+    found = problems(replace(CONFIG, min_timestep=0.5), items)
+    assert found == [
+        "The images of 3 of the pairs differ only below timestep 0.3, and min_timestep begins at 0.5. Lower it, or leave those "
+        "pairs out (round, source)."
+    ]
+    assert "timestep_list begins at 0.3" in problems(
+        replace(CONFIG, timestep_sampling="list", timestep_list="0.3, 0.9"), items
+    )[0]  # fmt: skip

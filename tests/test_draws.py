@@ -32,7 +32,7 @@ def draw(family, batch, **values):
 
 
 def at(family, v, **values):
-    return place(settings(**values), family, torch.tensor(v, dtype=torch.float64)).tolist()
+    return place(settings(**values), family, torch.tensor(v, dtype=torch.float64), [1.0] * len(v)).tolist()
 
 
 # ------------------------------------------------------------------------------------------------ laws
@@ -69,7 +69,7 @@ def test_the_familys_own_law_is_the_one_it_was_trained_with(family):
 @pytest.mark.parametrize(("low", "high"), [(0.0, 1.0), (0.1, 0.7)])
 def test_no_draw_reaches_the_end_of_the_range_however_it_is_rounded(family, law, low, high):
     limits = {} if law == "list" else {"min_timestep": low, "max_timestep": high}
-    u = place(settings(timestep_sampling=law, **limits), family, torch.tensor([0.0, 1 - 2**-53], dtype=torch.float64))
+    u = place(settings(timestep_sampling=law, **limits), family, torch.tensor([0.0, 1 - 2**-53], dtype=torch.float64), [1.0] * 2)
     steps = family.timesteps(u).tolist()
     assert steps[0] >= (300 if law == "list" else 1000 * low) and steps[1] < 1000 * high
 
@@ -224,3 +224,41 @@ def test_fixed_draws_are_shared_also_where_training_does_not_share(family):
 def test_pair_generators_of_different_numbers_and_seeds_differ():
     found = {torch.randn(1, generator=pair_generator(seed, number)).item() for seed in (0, 1, "a") for number in range(20)}
     assert len(found) == 60
+
+
+# ------------------------------------------------------------------------------------------------ limits of single items
+
+
+@pytest.mark.parametrize("law", LAWS)
+@pytest.mark.parametrize("options", [{}, {"shared_noise": False}, {"reference_draws": 4}], ids=["fresh", "unshared", "returning"])
+def test_an_item_with_a_limit_is_drawn_below_it_and_changes_no_other(family, law, options):
+    values = options | {"timestep_sampling": law}
+    batch = make_batch(family, 64)
+    limited = dataclasses.replace(batch, limits=[0.35 if number % 2 else 1.0 for number in range(64)])
+    free, held = draw(family, batch, **values), draw(family, limited, **values)
+    is_limited = (batch.groups % 2).bool()
+    assert held.u[is_limited].max() < 0.35 < free.u[is_limited].max()
+    assert torch.equal(held.u[~is_limited], free.u[~is_limited])
+    assert torch.equal(held.noisy[~is_limited], free.noisy[~is_limited])
+
+
+def test_a_limit_cuts_the_law_off_as_the_end_of_the_range_does(family):
+    """Uniform from 0.2 to 0.4: v = 1/2 is 0.3. A limit above the run's own end changes nothing."""
+    v = torch.tensor([0.5, 0.5, 0.5], dtype=torch.float64)
+    found = place(settings(timestep_sampling="uniform", min_timestep=0.2, max_timestep=0.6), family, v, [1.0, 0.4, 0.8])
+    assert found.tolist() == pytest.approx([0.4, 0.3, 0.4])
+
+
+def test_fixed_draws_of_a_limited_item_lie_in_strata_below_the_limit(family):
+    batch = dataclasses.replace(make_batch(family), limits=[1.0, 0.4, 1.0])
+    u = torch.stack([fixed_draw(family, batch, number, 4, 0, settings()).u for number in range(4)])
+    assert (u[:, 2:4] * 10).floor().tolist() == [[number, number] for number in range(4)]
+    free = torch.stack([fixed_draw(family, make_batch(family), number, 4, 0, settings()).u for number in range(4)])
+    assert torch.equal(u[:, :2], free[:, :2])
+
+
+def test_what_is_remembered_of_an_item_has_another_name_once_it_has_a_limit(family):
+    batch, draws = make_batch(family), Draws(settings(reference_draws=4), family)
+    free, held = draws.keys(batch), draws.keys(dataclasses.replace(batch, limits=[1.0, 0.4, 0.5]))
+    assert [one == other for one, other in zip(free, held, strict=True)] == [True, True, False, False, False, False]
+    assert len({held[2], held[4], free[2]}) == 3

@@ -15,6 +15,7 @@ from dpo.exchange.dataset import Check, Dataset, DatasetPair, Left, allow, count
 from dpo.exchange.reading import read_dataset
 from dpo.groups import normalise_prompt
 from dpo.intake import safe_name
+from dpo.metadata.records import Course
 from dpo.picks import ImportedPair
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ class _Row(NamedTuple):
     prompt: str
     chosen_key: str
     rejected_key: str
+    courses: tuple[Course | None, ...]
 
 
 def import_dataset(
@@ -71,6 +73,7 @@ def import_dataset(
             confidence=row.row.confidence,
             source=name,
             origin=str(path),
+            courses=row.courses,
         )
         for row in rows
     ])  # fmt: skip
@@ -99,7 +102,8 @@ def _know(project: Project, dataset: Dataset, report: Callable) -> tuple[list[_R
         elif len(files) == 2 and keys[files[0]] == keys[files[1]]:
             left.append(Left(row.where, f"{shown(row.chosen.name)} and {shown(row.rejected.name)} are the same image."))
         else:
-            rows.append(_Row(row, prompt, keys[files[0]], keys[files[1]] if len(files) == 2 else ""))
+            courses = tuple(images[path].record.course for path in files)
+            rows.append(_Row(row, prompt, keys[files[0]], keys[files[1]] if len(files) == 2 else "", courses))
     return rows, left
 
 

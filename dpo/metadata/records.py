@@ -52,6 +52,14 @@ class Lora(NamedTuple):
     strength: float | None = None
 
 
+class Course(NamedTuple):
+    """Images of one prompt and one `seed` shared their course from the same noise (dpo/branching.py). `place` in (0, 1): below it
+    in the schedule, where 0 is the clean image, this one's is its own."""
+
+    seed: int
+    place: float
+
+
 @dataclass(frozen=True, kw_only=True)
 class Generation:
     """What one source inside a file says about how the image was made. An empty `prompt` means it says no prompt.
@@ -70,6 +78,7 @@ class Generation:
     model: str = ""
     loras: tuple[Lora, ...] = ()
     written_size: tuple[int, int] | None = None
+    course: Course | None = None
     generator: str
     where: str
     certainty: str = "exact"
@@ -97,6 +106,7 @@ class ImageRecord:
     model: str = ""
     loras: tuple[Lora, ...] = ()
     written_size: tuple[int, int] | None = None
+    course: Course | None = None
     generator: str = ""
     width: int = 0
     height: int = 0
