@@ -12,6 +12,7 @@ import gradio as gr
 from dpo import StudioError
 from dpo.compare import start_look
 from dpo.runs import Run
+from ui.blind import create_blind_part
 from ui.look import create_look, show_look
 from ui.look_form import (
     NO_HELD_OUT,
@@ -46,7 +47,8 @@ def create_compare_tab(studio: Studio, session: gr.State) -> Tab:
             form = create_form()
         with gr.Column(scale=1, min_width=320, elem_classes="wide"):
             look = create_look(studio, session)
-    test_place = gr.Column(visible="hidden", elem_id="compare-test")
+    with gr.Column(visible="hidden", elem_id="compare-test") as test_place:
+        blind = create_blind_part(studio, session)
     offered = gr.State("")  # the run whose adapter the session offers; what was chosen here stands until that changes
 
     def show_way(name: str) -> tuple:
@@ -58,7 +60,7 @@ def create_compare_tab(studio: Studio, session: gr.State) -> Tab:
         name = session.way if session.way in dict(WAYS).values() else "look"
         return (
             gr.Dropdown(choices=adapter_choices(studio)), run.name if run else "", name, *show_way(name),
-            show_look(studio, session),
+            show_look(studio, session), *blind.refresh(session),
         )  # fmt: skip
 
     def choose_way(session: Session, name: str) -> tuple:
@@ -77,7 +79,7 @@ def create_compare_tab(studio: Studio, session: gr.State) -> Tab:
 
     started = form.compare.click(compare, form.inputs, form.problem, show_progress="hidden")
     started.then(None, js=ASK_NOW)
-    return Tab(refresh, [form.adapters, offered, way, look_place, test_place, look])
+    return Tab(refresh, [form.adapters, offered, way, look_place, test_place, look, *blind.outputs])
 
 
 def _wire_offers(studio: Studio, session: gr.State, form: Form, offered: gr.State) -> None:
