@@ -137,7 +137,7 @@ def kendall_distance(one: Mapping[str, float], other: Mapping[str, float]) -> fl
 
 def score_comparison(project: Project, rows: Sequence[tuple[str, str, str]], choice: ScorerChoice) -> ComparisonScores:
     """Judge base beside adapter. `rows`: (prompt, the base's image, the adapter's image), files. Files that cannot be opened are
-    left out with their row. Raises StudioError for a scorer that cannot be loaded, or with no row left. Loads torch."""
+    left out with their row. Raises StudioError for a scorer that cannot be loaded. Loads torch."""
     from dpo.scorers import load_scorer
     from dpo.scores import AT_ONCE
 

@@ -10,10 +10,19 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from transformers import CLIPModel, CLIPTokenizer
 
+from dpo.adapters import attach_adapter
+from dpo.config import TrainConfig
+from dpo.draws import pair_generator
+from dpo.families import load_family
+from dpo.pairs import Pair
+from dpo.runs import Run, create_run
 from dpo.scorer_choice import ScorerChoice, ScorerError
 from dpo.scorers import load_scorer
 from dpo.scores import Ask
+from dpo.training import keep_reference
+from tests.batches import move
 from tests.clip import SIDE, save_aesthetic, save_clip
+from tests.tiny import build_pipeline
 
 TEXTS = ["a red ball", "a blue box on grass", "a red ball", "x" * 40]  # the last one is longer than the model reads
 
@@ -194,3 +203,79 @@ def test_a_scorer_is_named_by_its_kind_and_by_its_model_only_where_that_is_not_t
     assert ScorerChoice("pickscore").model == "yuvalkirstain/PickScore_v1"
     assert ScorerChoice("clip", str(clip)).name == "clip clip"
     assert replace(ScorerChoice("clip"), model=str(clip)).identity == f"clip {clip}"
+
+
+# ------------------------------------------------------------------------------------------------ what a run has learned
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    """A diffusers folder of a tiny model."""
+    folder = tmp_path_factory.mktemp("models") / "tiny"
+    build_pipeline().save_pretrained(folder)
+    return folder
+
+
+def run_with(tiny, folder, std, **settings) -> Run:
+    """A run whose adapter does something as far as `std` is above 0."""
+    family = load_family(build_pipeline())
+    config = TrainConfig(model=str(tiny), lora_rank=2, resolution=SIDE, **settings)
+    adapter = attach_adapter(family, config, starting=None, reference=None, moving=False)
+    move(family, std)
+    run = create_run(folder / "runs", "cats", config, [Pair(f"p{number}", "c", "r") for number in range(8)])
+    adapter.save(run.adapter)
+    return run
+
+
+def test_the_reward_of_an_adapter_that_learned_nothing_is_exactly_zero(tiny, asks, tmp_path):
+    run = run_with(tiny, tmp_path, 0.0)
+    assert load_scorer(ScorerChoice("adapter", str(run.path)), tmp_path).score(asks) == [0.0] * 4
+
+
+def test_the_reward_is_beta_times_how_much_better_the_policy_denoises_at_eight_places(tiny, asks, tmp_path):
+    """The same draws taken by hand: in each eighth of the schedule one place, and one noise, for every image the same."""
+    run = run_with(tiny, tmp_path, 0.5, beta=40.0, timestep_sampling="uniform", seed=3)
+    scores = load_scorer(ScorerChoice("adapter", str(run.path)), tmp_path).score(asks)
+    family = load_family(build_pipeline())
+    attach_adapter(family, run.config, starting=run.adapter, reference=None, moving=False)
+    for ask, score in zip(asks[:2], scores, strict=False):
+        pixels = torch.from_numpy(np.array(Image.open(ask.path))).permute(2, 0, 1)[None] / 127.5 - 1
+        latents, words = family.encode_images(pixels), family.encode_prompts([ask.text])
+        total = 0.0
+        for draw in range(8):
+            generator = pair_generator("validation 3", draw)
+            timesteps = family.timesteps((draw + torch.rand(1, generator=generator)) / 8)
+            noisy, target = family.add_noise(latents, torch.randn(latents.shape[1:], generator=generator)[None], timesteps)
+            with torch.no_grad():
+                policy = (family.predict(noisy, timesteps, words) - target).square().mean()
+                family.denoiser.disable_adapters()
+                reference = (family.predict(noisy, timesteps, words) - target).square().mean()
+                family.denoiser.enable_adapters()
+            total += (reference - policy).item()
+        assert score == pytest.approx(40 * total / 8, rel=1e-3, abs=1e-4)
+        assert abs(score) > 0.01
+
+
+def test_the_reward_of_an_image_does_not_depend_on_what_it_is_scored_with(tiny, asks, tmp_path):
+    scorer = load_scorer(ScorerChoice("adapter", str(run_with(tiny, tmp_path, 0.5).path)), tmp_path)
+    together = scorer.score(asks)
+    assert together == pytest.approx([scorer.score([ask])[0] for ask in asks], rel=1e-3, abs=1e-3)
+    assert len({round(score, 4) for score in together}) == 4
+
+
+def test_the_reward_is_measured_against_the_adapter_that_training_started_from(tiny, asks, tmp_path):
+    """The run ended where it began: by the base it is far, by its own reference it is nowhere."""
+    start = run_with(tiny, tmp_path / "first", 0.5)
+    run = run_with(tiny, tmp_path / "second", 0.5, starting_adapter=str(start.adapter))
+    keep_reference(run, start.adapter)
+    shutil.copyfile(start.adapter, run.adapter)
+    assert load_scorer(ScorerChoice("adapter", str(run.path)), tmp_path).score(asks) == pytest.approx([0] * 4, abs=1e-6)
+
+
+def test_a_run_that_cannot_open_a_file_scores_the_others(tiny, asks, tmp_path):
+    (tmp_path / "broken.png").write_bytes(b"")
+    scorer = load_scorer(ScorerChoice("adapter", str(run_with(tiny, tmp_path, 0.5).path)), tmp_path)
+    broken = Ask("", str(tmp_path / "broken.png"), "a cat")
+    scores = scorer.score([broken, asks[0]])
+    assert scores[0] is None and scores[1] is not None
+    assert scorer.score([broken]) == [None]
