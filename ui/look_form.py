@@ -10,7 +10,7 @@ from typing import NamedTuple
 import gradio as gr
 
 from dpo import StudioError
-from dpo.compare import BASE, CompareError, LookRequest, Variant, run_adapters
+from dpo.compare import BASE, CompareError, LookRequest, Variant, read_prompts, run_adapters
 from dpo.config_files import PRESETS
 from dpo.demo.candidates import demo_prompts
 from dpo.pairs import split_pairs
@@ -239,17 +239,12 @@ def prompt_lists() -> dict[str, Path]:
 
 def read_prompt_file(path: str | Path) -> str:
     """The prompts of a text file, one a line. Raises CompareError."""
-    try:
-        with open(path, "rb") as file:
-            data = file.read(LONGEST_FILE + 1)
-        if len(data) > LONGEST_FILE:
-            raise CompareError(f"{Path(path).name} is larger than 1 MB. Take the prompts that matter.")
-        text = data.decode("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise CompareError(f"{Path(path).name} cannot be read as text: {error}. Save it as UTF-8, one prompt a line.") from error
-    prompts = read_lines(text)
+    path = Path(path)
+    if path.stat().st_size > LONGEST_FILE:
+        raise CompareError(f"{path.name} is larger than 1 MB. Take the prompts that matter.")
+    prompts = read_prompts(path)
     if not prompts:
-        raise CompareError(f"{Path(path).name} holds no prompt. Write one a line.")
+        raise CompareError(f"{path.name} holds no prompt. Write one a line.")
     return "\n".join(prompts)
 
 
