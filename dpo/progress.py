@@ -41,7 +41,8 @@ class Asking:
     """What a page asks: `want` further screens of a mode besides those it has (`have`, in its order).
 
     `first`: the key of a group wanted before all others; with `again` even if it is done. `client` names the page, and ""
-    takes no leases; `left` is a page that is gone, whose groups are free from now on. `rater` is who looks at it.
+    takes no leases; `left` is a page that is gone, whose groups are free from now on. `rater` is who looks at it. `order`:
+    groups that come before those it does not name.
     """
 
     mode: str
@@ -52,6 +53,7 @@ class Asking:
     client: str = ""
     rater: str = ""
     left: str = ""
+    order: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -249,7 +251,8 @@ class Progress:
         or else the first that is open."""
         screens: list[Screen] = []
         head = next((group for group in held if group not in left_out and self._is_open(group)), "")
-        for group in chain([asking.first] * bool(asking.first), (key for key in self._order if key != asking.first)):
+        named = dict.fromkeys(chain([asking.first] * bool(asking.first), asking.order))
+        for group in chain(named, (key for key in self._order if key not in named)):
             if group in left_out or not (self._is_open(group) or (group == asking.first and asking.again)):
                 continue
             has = held.get(group, [])

@@ -23,6 +23,7 @@ from ui.picker import create_picker
 from ui.pulse import create_pulse
 from ui.review import create_review, show_review
 from ui.review_answers import state_of
+from ui.scorers_part import create_scorers, show_scorers
 from ui.session import SORTS, Session, Studio, clean_view, folder_of, page_session, view_of
 from ui.shelf import create_shelf, show_shelf
 from ui.uploads import Upload, uploaded_file, uploads_folder
@@ -74,13 +75,15 @@ def create_pairs_tab(studio: Studio, session: gr.State) -> PairsTab:
     with gr.Accordion("3 Review", open=False, elem_classes="step", elem_id="review-step") as review_step:
         review = create_review(studio, session)
         exchange = create_datasets(datasets, session)
+    with gr.Accordion("AI feedback", open=False, elem_classes="step", elem_id="scorers-step"):
+        scorers = create_scorers(studio, session)
     with gr.Row(elem_classes="next-row", equal_height=True):
         next_step = gr.Button("Train", interactive=False, scale=0, min_width=200, elem_id="to-train")
         reason = text_part(elem_id="next-reason")
     pulse = create_pulse(studio, datasets.live.wake)
     seen = gr.State(Seen())
     images_outputs = [images_step, scan, stop, problem, progress]
-    pick_outputs = [review_step, review, exchange, reason, next_step]
+    pick_outputs = [review_step, review, exchange, scorers, reason, next_step]
     outputs = [seen, picker, shelf, *images_outputs, *pick_outputs]
 
     def refresh(current: Session) -> tuple:
@@ -256,7 +259,7 @@ def upload_report(upload: Upload) -> dict:
 
 
 def _show_picks(studio: Studio, session: Session) -> tuple:
-    """Updates for the review's line, its sheet, what is under it, the reason beside the button, and the button to Train."""
+    """Updates for the review's line, its sheet, what is under it, AI feedback, the reason beside the button to Train, and it."""
     states = Counter(map(state_of, studio.project.picks.picked_pairs()))
     shown, usable, missing = states.total() - states["deleted"], states["used"], states["gone"]
     is_enough = usable >= MINIMUM_PAIRS
@@ -264,6 +267,7 @@ def _show_picks(studio: Studio, session: Session) -> tuple:
         gr.Accordion(label=f"3 Review: {count(shown, 'pair')}" if shown else "3 Review"),
         show_review(studio, session),
         show_datasets(studio, session),
+        show_scorers(studio, session),
         gr.HTML(text=next_reason(usable, missing), tone="warn" if missing else "dim"),
         gr.Button(
             f"{count(usable, 'pair')} → Train" if usable else "Train",

@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from dpo import StudioError
+from dpo.agreement import uncertain_groups
 from dpo.groups import MODES, IndexedImage, Screen, View
 from dpo.picks import Pick, PickStore
 from dpo.progress import Asking, Held
@@ -42,6 +43,7 @@ def answer_page(studio: Studio, view: View, payload: dict) -> dict:
         mode=payload.get("mode") if payload.get("mode") in MODES else MODES[0],
         want=limit(payload.get("want"), MOST_SCREENS), have=_held(payload), first=_text(payload, "first"),
         again=payload.get("again") is True, client=_text(payload, "client"), rater=rater, left=_text(payload, "left"),
+        order=tuple(uncertain_groups(project, view)) if payload.get("sort") == "uncertain" else (),
     )  # fmt: skip
     further = picks.next_screens(project.library, view, asking)
     before = payload.get("before") if isinstance(payload.get("before"), int) else None

@@ -4,7 +4,7 @@ const TYPING_MS = 250;
 const QUIET_MS = 1200; // without a change before health is computed again: it is the slow part
 const MOST_FINDINGS = 5; // shown unfolded
 const ORDERS = [["newest", "Newest first"], ["least", "Least confident first"], ["most", "Most confident first"]];
-const STATES = { used: "Used", deleted: "Deleted", gone: "File gone", needs_reject: "Needs a reject" };
+const STATES = { used: "Used", proposed: "To be confirmed", deleted: "Deleted", gone: "File gone", needs_reject: "Needs a reject" };
 let health = { revision: "", findings: [], model: "" };
 let checking = 0, typing = 0, isChecking = false, isUnfolded = false;
 

@@ -47,13 +47,14 @@ TEMPLATE = """
     <button type="button" class="clear quiet" hidden>Show all</button>
     <span class="said" role="status"></span>
     <button type="button" class="undo quiet" hidden>Undo</button>
-    <span class="hint"><kbd>Enter</kbd> large <kbd>S</kbd> swap <kbd>Del</kbd> delete <kbd>Z</kbd> undo</span>
+    <span class="hint"><kbd>Enter</kbd> large <kbd>K</kbd> keep <kbd>S</kbd> swap <kbd>Del</kbd> delete <kbd>Z</kbd> undo</span>
   </div>
   <div class="sheet" tabindex="-1"><div class="space" role="list" aria-label="Pairs"></div><p class="nothing"></p></div>
   <div class="large" role="dialog" aria-label="A pair, large" tabindex="-1" hidden>
     <div class="both"></div>
     <div class="below"><p class="whole"></p><p class="about"></p>
-      <p><button type="button" data-do="swap"><kbd>S</kbd> swap</button>
+      <p><button type="button" data-do="keep"><kbd>K</kbd> keep</button>
+        <button type="button" data-do="swap"><kbd>S</kbd> swap</button>
         <button type="button" data-do="drop"><kbd>Del</kbd> <span>delete</span></button>
         <button type="button" data-do="close"><kbd>Esc</kbd> close</button></p></div>
   </div>

@@ -24,7 +24,7 @@ from ui.words import ago, count, source_words
 
 MOST_ROWS, MOST_OPERATIONS = 200, 200  # in one request
 ORDERS = ("newest", "least", "most")  # newest first, least confident first, most confident first
-STATES = ("used", "deleted", "gone", "needs_reject")
+STATES = ("used", "proposed", "deleted", "gone", "needs_reject")
 
 
 class Wanted(NamedTuple):

@@ -167,6 +167,13 @@ const did = {
     items[index] = { ...pair, images: [rejected, chosen], chosen: pair.rejected, rejected: pair.chosen,
       chosen_large: pair.rejected_large, rejected_large: pair.chosen_large };
     edits++;
+    if (pair.state === "proposed") confirmed(index);
+  },
+  keep(index, pair) {
+    if (pair.state !== "proposed") return;
+    say("Kept.", [send({ op: "confirm", group: pair.group, images: pair.images })]);
+    edits++;
+    confirmed(index);
   },
   // The group's picks count no more: it is shown in the picker as soon as the app knows.
   reopen(index, pair) {
@@ -185,6 +192,13 @@ function act(name, index) {
   did[name](index, pair);
   paint();
   load();
+}
+
+// A proposal is the person's own pair now: its source and rater are another, which the app tells.
+function confirmed(index) {
+  if (wanted.state === "proposed") return leave(index);
+  items[index] = { ...items[index], state: "used" };
+  version++;
 }
 
 // The pair is not in this list any more; those after it move up.

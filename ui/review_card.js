@@ -28,6 +28,7 @@ function createCard() {
     return made;
   };
   buttons.append(
+    button("keep", "Keep", "The scorer is right: this pair is used, as yours (K)"),
     button("swap", "Swap", "The rejected image is the better one (S)"),
     button("drop", "Delete", "This pair is not used (Delete)"),
     button("reopen", "Open again", "Forget what was picked from its group, and pick from it now"),
@@ -65,11 +66,12 @@ function fillCard(card, pair, index) {
   facts.title = pair.made;
   card.querySelector(".sign").hidden = !pair.is_validation;
   setText(card.querySelector(".drop"), pair.state === "deleted" ? "Restore" : "Delete");
+  card.querySelector(".keep").hidden = pair.state !== "proposed";
   card.querySelector(".swap").hidden = pair.state === "deleted" || !pair.rejected;
   card.querySelector(".reopen").hidden = pair.state === "deleted" || !pair.can_reopen;
 }
 
-const WORDS_OF_STATE = { gone: "file gone", needs_reject: "needs a reject", deleted: "deleted" };
+const WORDS_OF_STATE = { proposed: "to be confirmed", gone: "file gone", needs_reject: "needs a reject", deleted: "deleted" };
 
 function factsOf(pair) {
   return [WORDS_OF_STATE[pair.state], pair.source, pair.confidence, pair.rater, pair.age].filter(Boolean).join(" · ");
@@ -98,6 +100,7 @@ function showLarge(index) {
   setText(dialog.querySelector(".whole"), pair.prompt);
   setText(dialog.querySelector(".about"), [factsOf(pair), ...pair.missing.map((path) => `Gone: ${path}`)].join(" · "));
   setText(dialog.querySelector("[data-do=drop] span"), pair.state === "deleted" ? "restore" : "delete");
+  dialog.querySelector("[data-do=keep]").hidden = pair.state !== "proposed";
   dialog.querySelector("[data-do=swap]").hidden = pair.state === "deleted" || !pair.rejected;
   dialog.focus({ preventScroll: true });
 }

@@ -84,7 +84,7 @@ function onSheetKey(event) {
 
 // What a key does to the pair that has the focus; whether it is one of ours.
 function onKeyOfPair(event) {
-  const action = { s: () => act("swap", active), delete: () => act("drop", active), z: undo }[event.key.toLowerCase()];
+  const action = { k: () => act("keep", active), s: () => act("swap", active), delete: () => act("drop", active), z: undo }[event.key.toLowerCase()];
   if (action && !event.repeat) action(); // a held key must not empty the sheet
   return Boolean(action);
 }

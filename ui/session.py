@@ -33,7 +33,10 @@ if TYPE_CHECKING:
 SECRET_BYTES = 32
 LONGEST_ID = 4096  # a folder's path is the longest thing a session names
 LONGEST_SEARCH = 1000
-SORTS = {"path": "Folder order", "unpicked": "Fewest picked", "size": "Most images", "newest": "Newest"}
+SORTS = {
+    "path": "Folder order", "unpicked": "Fewest picked", "size": "Most images", "newest": "Newest",
+    "uncertain": "Least certain first",
+}  # fmt: skip
 
 
 class PlaceError(StudioError):

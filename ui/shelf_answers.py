@@ -9,6 +9,7 @@ from datetime import datetime
 from pathlib import Path
 
 from dpo import StudioError
+from dpo.agreement import uncertain_groups
 from dpo.groups import Face, GroupLine, IndexedImage, View, identify, normalise_prompt
 from dpo.library import StandIns
 from dpo.metadata import read_texts
@@ -48,6 +49,9 @@ def answer_lines(studio: Studio, view: View, payload: dict) -> dict:
     left = studio.project.picks.unpicked(studio.project.library, wanted, "best_worst")
     if sort == "unpicked":
         lines = sorted(catalogue.lines, key=lambda line: _rank(left.get(line.key)))
+    elif sort == "uncertain":  # groups without scores come last
+        places = {key: place for place, key in enumerate(uncertain_groups(studio.project, wanted))}
+        lines = sorted(catalogue.lines, key=lambda line: places.get(line.key, len(places)))
     else:
         lines = catalogue.sorted(sort if sort in ("size", "newest") else "path")
     shown = lines[start : start + size]

@@ -43,6 +43,7 @@ CERTAINTY_WORDS = {
 SOURCE_WORDS = {"best_worst": "best and worst", "duel": "duels", "triage": "triage"}
 JOB_TABS = {
     "train": "train", "probe": "train", "export": "train", "compare": "compare", "test": "compare", "candidates": "pairs",
+    "score": "pairs",
 }  # fmt: skip
 
 
