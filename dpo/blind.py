@@ -18,16 +18,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dpo import StudioError
+from dpo.adapter_files import check_adapter
 from dpo.demo.candidates import demo_prompts
 from dpo.disk import write_text
 from dpo.jobs import Job, JobRegistry
 from dpo.models import resolve_model
 from dpo.pairs import same_words
 from dpo.rounds import line_of
-from dpo.runs import Run, list_runs, suggest_run_name
+from dpo.runs import CHECKPOINT_SUFFIX, Run, adapter_name, list_runs, run_of, suggest_run_name
+from dpo.sample_settings import SampleSettings
 from dpo.votes import SIDES
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
+
     from dpo.project import Project
 
 QUESTIONS = {
@@ -124,7 +128,9 @@ def start_test(project: Project, jobs: JobRegistry, request: BlindRequest) -> Jo
         raise BlindError(f"sampling_steps={request.sampling_steps} is too small. Set it to 1 or more.")
     if not request.questions or not set(request.questions) <= QUESTIONS.keys():
         raise BlindError(f"A test asks one or more of {', '.join(QUESTIONS)}, not {', '.join(request.questions) or 'nothing'}.")
-    run = run_of(project, adapter)
+    if adapter.suffix != CHECKPOINT_SUFFIX:
+        check_adapter(adapter)
+    run = run_of(adapter)
     items = _make_items(project, run, request)
     taken = ("model", "strength", "sampling_steps", "guidance_scale", "width", "height", "questions")
     said = {name: getattr(request, name) for name in taken}
@@ -132,7 +138,7 @@ def start_test(project: Project, jobs: JobRegistry, request: BlindRequest) -> Jo
         status = run.status()
         base = run.config.base if run.config.model == request.model else {}
         said |= {"run": run.name, "run_made": run.made, "pairs": status.num_pairs, "steps": status.step, "base": base}
-    path = project.path / "tests" / suggest_run_name(project.path / "tests", run.name if run else adapter.stem)
+    path = project.path / "tests" / suggest_run_name(project.path / "tests", adapter_name(adapter))
     test = BlindTest(path, adapter=str(adapter), items=items, made=time.time(), **said)
     write_test(test)
     return resume_test(project, jobs, test)
@@ -179,17 +185,13 @@ def find_test(project: Project, name: str) -> BlindTest:
         raise BlindError(f"{path} cannot be read: {error}. Delete its folder, and start the test again.") from error
 
 
-def run_of(project: Project, adapter: Path) -> Run | None:
-    """The run that made this adapter file, if it is one of the project's."""
-    return next((run for run in list_runs(project.runs) if run.adapter.resolve() == Path(adapter).resolve()), None)
-
-
-def trained_prompts(project: Project, run: Run) -> set[str]:
+def trained_prompts(run: Run) -> set[str]:
     """The prompts, as `same_words` has them, that this run trained on, or one whose adapter it was started from.
 
-    Raises RunError for a run whose items cannot be read."""
+    Raises RunError for a run whose items cannot be read.
+    """
     found: set[str] = set()
-    for link in line_of(list_runs(project.runs), run):
+    for link in line_of(list_runs(run.path.parent), run):
         held_out = {same_words(prompt) for prompt in link.run.held_out}
         found |= {same_words(item.prompt) for item in link.run.items} - held_out
         if link.run == run:
@@ -206,8 +208,9 @@ def voted_prompts(project: Project) -> set[str]:
 def default_prompts(project: Project, run: Run, count: int = 0) -> list[str]:
     """Prompts to test a run on: those it held out, or fresh ones for the demo model; none that became pairs of votes.
 
-    `count`: how many comparisons are wanted, for as many fresh prompts as that."""
-    seen = trained_prompts(project, run) | voted_prompts(project)
+    `count`: how many comparisons are wanted, for as many fresh prompts as that.
+    """
+    seen = trained_prompts(run) | voted_prompts(project)
     if run.config.model == "demo":
         wanted = min(count or DEFAULT_DEMO_PROMPTS, MOST_DEMO_PROMPTS)
         offered = demo_prompts(MOST_DEMO_PROMPTS, DEMO_SEED)
@@ -220,7 +223,7 @@ def _make_items(project: Project, run: Run | None, request: BlindRequest) -> tup
     if request.comparisons < 0 or request.comparisons > MOST_COMPARISONS:
         raise BlindError(f"comparisons={request.comparisons} is not from 0 to {MOST_COMPARISONS:,}.")
     if prompts and run is not None:
-        _refuse_trained(prompts, trained_prompts(project, run), run)
+        _refuse_trained(prompts, trained_prompts(run), run)
     elif run is not None:
         prompts = default_prompts(project, run, request.comparisons)
     if not prompts:
@@ -241,39 +244,43 @@ def _refuse_trained(prompts: Iterable[str], trained: set[str], run: Run) -> None
 
 
 def _make_images(project: Project, test: BlindTest, job: Job) -> str:
+    from dpo.looks import in_batches
     from dpo.models import load_pipeline
-    from dpo.sampling import Sampler, SampleSettings
+    from dpo.sampling import Sampler
 
     todo = [item for item in test.items if not test.is_ready(item)]
-    settings = SampleSettings(test.sampling_steps, test.guidance_scale, test.width, test.height)
-    steps = test.sampling_steps
     if not todo:
         return test.name
+    settings = SampleSettings(test.sampling_steps, test.guidance_scale, test.width, test.height)
+    strengths = dict(zip(SIDES, (None, test.strength), strict=True))
     job.report(0, 0, f"loading {test.model}")
     sampler = Sampler(load_pipeline(test.model, "auto", **test.base), test.model, Path(test.adapter))
     job.started = time.monotonic()  # the pace is the sampling's, without the loading
-    for start, batch in sampler.batches([(item.prompt, item.seed) for item in todo], settings):
-        images = {}
-        for before, (side, strength) in enumerate(zip(SIDES, (None, test.strength), strict=True)):
-            passes = 2 * start + before * len(batch)
 
-            def report(step: int, passes=passes, size=len(batch)) -> None:  # noqa: B008
-                job.report(passes * steps + step * size, 2 * len(todo) * steps, "sampling")
+    def paint(first: int, batch: list[tuple[str, int]]) -> list[list[Image]]:
+        """By side; empty if it was stopped."""
+        sides = []
+        for number, strength in enumerate(strengths.values()):
+            before = (2 * first + number * len(batch)) * settings.sampling_steps
 
-            images[side] = sampler.sample(batch, settings, strength=strength, on_step=report, stop=job.stop)
-        if job.stop.is_set():
+            def report(step: int, before: int = before) -> None:
+                job.report(before + step * len(batch), 2 * len(todo) * settings.sampling_steps, "sampling")
+
+            sides.append(sampler.sample(batch, settings, strength=strength, on_step=report, stop=job.stop))
+        return [] if job.stop.is_set() else sides
+
+    for first, batch, sides in in_batches([(item.prompt, item.seed) for item in todo], sampler.batch_size(settings), paint):
+        if not sides:
             break
-        for offset, item in enumerate(todo[start : start + len(batch)]):
-            for side, strength in zip(SIDES, (None, test.strength), strict=True):
+        for item, *images in zip(todo[first : first + len(batch)], *sides, strict=True):
+            for (side, strength), image in zip(strengths.items(), images, strict=True):
                 path = test.image(item, side)
                 unfinished = path.with_name(f"unfinished-{side}.png")
                 try:
-                    sampler.save(images[side][offset], unfinished, item.prompt, item.seed, settings, strength)
+                    sampler.save(image, unfinished, item.prompt, item.seed, settings, strength)
                     unfinished.replace(path)
                 except OSError as error:
-                    raise BlindError(
-                        f"{path} cannot be written: {error.strerror}. Free some space, then go on with the test."
-                    ) from error
+                    raise BlindError(f"{path} cannot be written: {error.strerror}. Free some space, then go on.") from error
                 project.previews.get_file(path, "full")  # drawn now, so that nobody waits for it while voting
     return test.name
 
