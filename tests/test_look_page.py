@@ -1,223 +1,298 @@
-"""What Compare paints: the same prompts, seeds and first noise by the base, adapters and checkpoints, in a job."""
+"""Look: what its form asks for, and what its page is told of a look, its rows and how two images differ."""
+
+from __future__ import annotations
 
 import threading
-from dataclasses import replace
+import time
+from pathlib import Path
 
-import numpy as np
 import pytest
-import torch
 from PIL import Image
 
-from dpo import StudioError
-from dpo.compare import (
-    BASE,
-    CompareError,
-    LookRequest,
-    Variant,
-    base_settings,
-    check_look,
-    read_prompts,
-    run_adapters,
-    save_look,
-    start_look,
-)
+from dpo.compare import BASE, CompareError, LookRequest, LookRow, Variant
 from dpo.config import TrainConfig
-from dpo.jobs import JobRegistry
-from dpo.looks import MemoryProblem, in_batches, paint_look
-from dpo.metadata import Lora, read_image
+from dpo.jobs import Job, JobRegistry
 from dpo.pairs import Pair
+from dpo.pixels import PixelError, mean_difference
 from dpo.project import open_project
-from dpo.runs import create_run
+from dpo.runs import Run, create_run
 from dpo.sample_settings import SampleSettings
-from dpo.sampling import Sampler
-from tests.test_adapters import build_learned
-from tests.tiny import SIDE, build_pipeline
+from ui.look_answers import ANSWERS, MOST_ROWS, NO_ADAPTER, difference_words
+from ui.look_form import (
+    adapter_choices,
+    first_prompts,
+    held_out_prompts,
+    prompt_lists,
+    read_prompt_file,
+    read_request,
+    read_seeds,
+    read_strengths,
+    sampler_choices,
+)
+from ui.session import PlaceError, Studio, project_secret
+from ui.words import report_look
 
-SETTINGS = SampleSettings(sampling_steps=3, width=SIDE, height=SIDE)
-PROMPTS, SEEDS = ("a cat", "猫 ${1} $x$"), (1, 2, 3)
-
-
-@pytest.fixture(scope="module")
-def place(tmp_path_factory):
-    """A folder with a model and two adapters of different ranks for it."""
-    folder = tmp_path_factory.mktemp("look")
-    build_pipeline().save_pretrained(folder / "model")
-    for name, rank in (("large", 3), ("small", 2)):
-        build_learned(rank, 6.0)[1].save(folder / f"{name}.safetensors")
-    return folder
-
-
-@pytest.fixture(scope="module")
-def request_(place):
-    large, small = place / "large.safetensors", place / "small.safetensors"
-    variants = (BASE, Variant("large", large, 1.0), Variant("none", large, 0.0), Variant("small", small, 0.5))
-    return LookRequest(str(place / "model"), variants, PROMPTS, SEEDS, SETTINGS)
+ADAPTER = Path("cats.safetensors")
+VARIANTS = (BASE, Variant("cats at 0.5", ADAPTER, 0.5), Variant("cats at 1", ADAPTER, 1.0))
 
 
-@pytest.fixture(scope="module")
-def looked(place, request_):
-    """(the project, the job of the request, done)"""
-    project = open_project(place / "project")
-    job = start_look(project, JobRegistry(), request_)
-    assert job.finished.wait(60) and job.state == "done", job.message
-    return project, job
+@pytest.fixture
+def studio(tmp_path) -> Studio:
+    project = open_project(tmp_path / "project")
+    return Studio(project, JobRegistry(), project_secret(project.path))
 
 
-def pixels(path) -> np.ndarray:
-    return np.asarray(Image.open(path)).astype(int)
+def request(prompts=("a cat",), seeds=(1,), variants=VARIANTS) -> LookRequest:
+    return LookRequest("demo", variants, prompts, seeds, SampleSettings())
 
 
-def test_every_prompt_and_seed_has_an_image_by_every_variant_in_the_order_asked_for(looked, request_):
-    _, job = looked
-    assert [(row.prompt, row.seed) for row in job.result] == [(prompt, seed) for prompt in PROMPTS for seed in SEEDS]
-    assert job.request is request_ and (job.done, job.total) == (72, 72)  # 6 rows, 4 variants, 3 steps
-    for row in job.result:
-        records = [read_image(path) for path in row.images]
-        assert [(record.prompt, record.seed, record.steps) for record in records] == [(row.prompt, row.seed, 3)] * 4
-        assert [record.loras for record in records] == [
-            (), (Lora("large", 1.0),), (Lora("large", 0.0),), (Lora("small", 0.5),)
-        ]  # fmt: skip
+def rows_of(studio: Studio, count: int) -> list[LookRow]:
+    """Rows of a cat with seeds from 1 on: the base grey, the others lighter by 10 a step."""
+    folder = studio.project.path / "compare" / "x"
+    folder.mkdir(parents=True, exist_ok=True)
+    rows = []
+    for seed in range(1, count + 1):
+        paths = [folder / f"{seed}-{index}.png" for index in range(len(VARIANTS))]
+        for index, path in enumerate(paths):
+            Image.new("RGB", (16, 16), (100 + 10 * index, seed, 100)).save(path)
+        rows.append(LookRow("a cat", seed, tuple(paths)))
+    return rows
 
 
-def test_at_strength_0_an_adapter_is_the_base_to_the_bit_and_above_it_is_not(looked):
-    for row in looked[1].result:
-        base, large, none, small = map(pixels, row.images)
-        assert np.array_equal(none, base)
-        assert np.abs(large - base).max() > 10 and np.abs(small - base).max() > 3
+def finished(studio: Studio, rows: list[LookRow]) -> Job:
+    seeds = tuple(row.seed for row in rows)
+    job = studio.jobs.submit("compare", "looking", str(studio.project.path), lambda job: rows, request=request(seeds=seeds))
+    assert job.finished.wait(5)
+    return job
 
 
-def test_adapters_that_share_a_model_paint_as_each_would_on_a_model_of_its_own_and_all_at_once_as_one_by_one(looked, request_):
-    """A batch sums in another order than a row alone: by a grey level at most."""
-    rows = looked[1].result[2:4]  # of one batch with two others
-    for column, variant in enumerate(request_.variants):
-        sampler = Sampler(build_pipeline(), "tiny", variant.adapter)
-        strength = variant.strength if variant.adapter else None
-        for row in rows:
-            (alone,) = sampler.sample([(row.prompt, row.seed)], SETTINGS, strength=strength)
-            assert np.abs(pixels(row.images[column]) - np.asarray(alone)).max() <= 1, variant.name
+def a_run(studio: Studio, name: str = "cats", model: str = "sdxl", prompts: int = 8) -> Run:
+    run = create_run(
+        studio.project.runs,
+        name,
+        TrainConfig(model=model),
+        [Pair(f"prompt {number}", "a.png", "b.png") for number in range(prompts)],
+    )
+    run.adapter.parent.mkdir(parents=True, exist_ok=True)
+    run.adapter.write_bytes(b"adapter")
+    return run
 
 
-def test_a_stop_keeps_the_rows_that_are_done_and_the_first_is_done_soon(place, request_):
-    stop, rows, done = threading.Event(), [], []
-
-    def report(steps, total, words):
-        done.append(steps)
-        if rows:
-            stop.set()
-
-    for row in paint_look(request_, {}, lambda *at: place / f"stopped-{'-'.join(map(str, at))}.png", report, stop, lambda: None):
-        rows.append(row)
-        assert done[-1] == 12  # one row by four variants of 3 steps each
-    assert len(rows) == 1 and all(path.is_file() for path in rows[0].images)
+def ask_for(studio: Studio, adapters: list[str], **changes) -> LookRequest:
+    typed = {
+        "strengths": "1", "prompts": "a cat", "seeds": "1", "model": "demo", "sampler": "", "steps": 20, "guidance": 3,
+        "width": None, "height": None, "negative": "", "picture": None, "picture_strength": 0.6, "image_format": "png",
+    } | changes  # fmt: skip
+    return read_request(studio, adapters, *typed.values())
 
 
-def test_batches_grow_so_that_the_first_rows_are_there_early():
-    rows = [("a", seed) for seed in range(30)]
-    found = list(in_batches(rows, 16, lambda first, batch: batch))
-    assert [(first, len(batch)) for first, batch, _ in found] == [(0, 1), (1, 4), (5, 16), (21, 9)]
-    assert [row for _, batch, _ in found for row in batch] == rows
+# --- What is typed
 
 
-def test_a_batch_that_does_not_fit_the_memory_is_halved_and_made_again_and_later_ones_are_no_larger():
-    rows, asked = [("a", seed) for seed in range(12)], []
-
-    def make(first, batch):
-        asked.append(len(batch))
-        if len(batch) > 3:
-            raise torch.OutOfMemoryError("no room")
-        return batch
-
-    made = [row for _, batch, found in in_batches(rows, 16, make) for row in found]
-    assert made == rows
-    assert asked == [1, 4, 2, 2, 2, 2, 2, 1]
-    with pytest.raises(MemoryProblem, match="One image alone does not fit"):
-        list(in_batches(rows, 16, lambda first, batch: 1 / 0 if first else make(0, rows)))
-    with pytest.raises(ZeroDivisionError):
-        list(in_batches(rows, 16, lambda first, batch: 1 / 0))
+def test_seeds_are_read_as_people_write_them():
+    assert read_seeds(" 1, 2 3,3\n") == [1, 2, 3]
+    for text in ("1, x", "-1", "1.5", "²", str(2**32)):
+        with pytest.raises(CompareError, match="is not a seed"):
+            read_seeds(text)
 
 
-def test_what_is_saved_lies_in_the_exports_with_a_grid(looked, request_):
-    project, job = looked
-    folder = save_look(project, request_, job.result)
-    assert folder.parent == project.exports
-    assert len(list(folder.glob("*-*.png"))) == 24
-    assert Image.open(folder / "grid.png").width > 4 * 160
-    with pytest.raises(CompareError, match="nothing to save"):
-        save_look(project, request_, [])
+def test_strengths_are_numbers_from_0_on_each_once():
+    assert read_strengths("0, 0.5 1,1.0") == [0.0, 0.5, 1.0]
+    for text in ("-1", "x", "nan", "inf"):
+        with pytest.raises(CompareError, match="is not a strength"):
+            read_strengths(text)
+    with pytest.raises(CompareError, match="There is no strength"):
+        read_strengths(" ")
+
+
+def test_every_adapter_is_asked_for_at_every_strength_beside_the_base(studio):
+    run = a_run(studio)
+    asked = ask_for(studio, [str(run.adapter), "elsewhere/dogs.safetensors"], strengths="0.5, 1")
+    assert asked.variants[0] == BASE
+    names = ["cats at 0.5", "cats at 1", "dogs at 0.5", "dogs at 1"]
+    assert [variant.name for variant in asked.variants[1:]] == names
+    assert [variant.adapter for variant in asked.variants[1::2]] == [run.adapter, Path("elsewhere/dogs.safetensors")]
+    assert [variant.strength for variant in asked.variants[1:]] == [0.5, 1.0, 0.5, 1.0]
+
+
+def test_two_files_of_one_name_are_told_apart_by_their_folders(studio):
+    asked = ask_for(studio, ["one/dogs.safetensors", "two/dogs.safetensors"])
+    assert [variant.name for variant in asked.variants[1:]] == ["one/dogs.safetensors at 1", "two/dogs.safetensors at 1"]
+
+
+def test_the_form_asks_for_what_was_typed(studio):
+    asked = ask_for(
+        studio, ["dogs.safetensors"], prompts=" a cat \n\na dog\na cat", seeds="3 4", sampler="DDIM", steps=12.0, guidance=5,
+        width=640.0, negative=" blurry ", picture="p.png", picture_strength=0.4, image_format="webp",
+    )  # fmt: skip
+    assert (asked.prompts, asked.seeds) == (("a cat", "a dog"), (3, 4))
+    assert asked.settings == SampleSettings(12, 5.0, 640, 0, "blurry", "DDIM")
+    assert (asked.picture, asked.picture_strength, asked.image_format) == (Path("p.png"), 0.4, "webp")
 
 
 @pytest.mark.parametrize(
-    ("change", "says"),
-    [
-        ({"prompts": ()}, "There is no prompt"),
-        ({"seeds": ()}, "There is no seed"),
-        ({"seeds": (-1,)}, "seed=-1 cannot be used"),
-        ({"model": "nowhere"}, "model='nowhere' is neither"),
-        ({"image_format": "bmp"}, "Choose one of png, jpeg, webp"),
-        ({"settings": replace(SETTINGS, sampling_steps=0)}, "sampling_steps=0 is too small"),
-        ({"settings": replace(SETTINGS, guidance_scale=float("nan"))}, "guidance_scale=nan is not a number"),
-        ({"settings": replace(SETTINGS, width=-8)}, "A size of -8x16 cannot be"),
-        ({"settings": replace(SETTINGS, sampler="Euler b")}, "sampler='Euler b' does not fit this model. Choose one of Euler, "),
-        ({"add": ("new", "absent.safetensors", 1.0)}, "absent.safetensors is not a file"),
-        ({"add": ("large", "small.safetensors", 1.0)}, "Two columns are called 'large'"),
-        ({"add": ("new", "small.safetensors", -0.5)}, "strength=-0.5 is too small"),
-        ({"add": ("new", "model/model_index.json", 1.0)}, "is not a .safetensors file"),
-        ({"picture_of": "absent.png"}, "absent.png cannot be opened"),
-        ({"picture_of": "grey.png", "picture_strength": 0.0}, "picture_strength=0.0 is out of range"),
-        ({"picture_of": "grey.png", "picture_strength": 0.2}, "is less than one step"),
-    ],
-    ids=lambda value: value[:24] if isinstance(value, str) else None,
-)
-def test_what_cannot_be_is_said_before_a_model_loads(change, says, place, request_):
-    Image.new("RGB", (8, 8)).save(place / "grey.png")
-    change = dict(change)
-    if added := change.pop("add", None):
-        change["variants"] = (*request_.variants, Variant(added[0], place / added[1], added[2]))
-    if name := change.pop("picture_of", None):
-        change["picture"] = place / name
-    with pytest.raises(StudioError) as error:
-        check_look(replace(request_, **change))
-    assert says in str(error.value)
+    "changes, said",
+    [({"steps": None}, "Sampling steps"), ({"steps": 1.5}, "Sampling steps"), ({"guidance": None}, "Guidance"),
+     ({"width": 7.5}, "Width"), ({"picture_strength": None}, "Change")],
+    ids=["no steps", "half a step", "no guidance", "half a pixel", "no change"],
+)  # fmt: skip
+def test_what_is_no_number_is_named(studio, changes, said):
+    with pytest.raises(CompareError, match=f"{said} wants a"):
+        ask_for(studio, ["dogs.safetensors"], **changes)
 
 
-def test_the_first_column_of_a_look_is_the_base(place, request_):
-    with pytest.raises(CompareError, match="The first column of a look is the base"):
-        start_look(open_project(place / "project"), JobRegistry(), replace(request_, variants=request_.variants[1:]))
+def test_without_an_adapter_it_is_said_which_way_to_one(studio):
+    with pytest.raises(CompareError, match="Train a run first"):
+        ask_for(studio, [])
+    a_run(studio)
+    with pytest.raises(CompareError, match="Choose an adapter first"):
+        ask_for(studio, [])
 
 
-def test_the_model_is_loaded_as_the_runs_of_the_adapters_did_and_as_its_name_says_for_others(tmp_path, place):
-    project = open_project(tmp_path / "project")
-    config = TrainConfig(model="owner/name", prediction_type="v_prediction", quantization="nf4")
-    run = create_run(project.runs, "cats-1", config, [Pair("a", "b", "c")] * 4)
-    run.adapter.touch()
-    checkpoint = run.checkpoints / "step-000040.pt"
-    checkpoint.touch()
-
-    def said(model, *files):
-        variants = tuple(Variant(str(number), file, 1.0) for number, file in enumerate(files))
-        return base_settings(LookRequest(model, (BASE, *variants), PROMPTS, SEEDS, SETTINGS))
-
-    assert said("owner/name", run.adapter) == said("owner/name", place / "large.safetensors", checkpoint) == config.base
-    assert said("owner/name", place / "large.safetensors") == said("demo", run.adapter) == {}
-    other = create_run(project.runs, "cats-2", replace(config, quantization="none"), [Pair("a", "b", "c")] * 4)
-    with pytest.raises(CompareError, match="loaded the model differently"):
-        said("owner/name", run.adapter, other.adapter)
+def test_a_shared_page_reaches_no_adapter_outside_the_project(studio):
+    studio.is_shared = True
+    inside = studio.project.path / "dogs.safetensors"
+    assert ask_for(studio, [str(inside)]).variants[1].adapter == inside
+    for typed in ({"adapters": ["/elsewhere/dogs.safetensors"]}, {"adapters": [str(inside)], "model": "/elsewhere/model"}):
+        with pytest.raises(PlaceError, match="outside the project folder"):
+            ask_for(studio, **typed)
+    assert sampler_choices(studio, "/elsewhere/model") == sampler_choices(studio, "no model at all")
 
 
-def test_a_run_offers_its_adapter_and_its_checkpoints_by_names(tmp_path):
-    run = create_run(tmp_path, "cats-1", TrainConfig(), [Pair("a", "b", "c")] * 4)
-    assert run_adapters(run) == []
-    for path in (run.adapter, run.best, run.checkpoints / "step-000040.pt", run.checkpoints / "step-000080.partial"):
-        path.touch()
-    assert run_adapters(run) == [
-        ("cats-1", run.adapter), ("cats-1 best", run.best), ("cats-1 step 40", run.checkpoints / "step-000040.pt"),
-    ]  # fmt: skip
+# --- What is offered
 
 
-def test_a_prompts_file_has_a_prompt_a_line(tmp_path):
-    (tmp_path / "prompts.txt").write_text("\ufeffa cat\r\n\n  ein Hund, groß \n", encoding="utf-8")
-    assert read_prompts(tmp_path / "prompts.txt") == ["a cat", "ein Hund, groß"]
-    (tmp_path / "other.txt").write_bytes(b"\xff\xfea")
-    for name in ("other.txt", "absent.txt"):
-        with pytest.raises(CompareError, match=f"{name} cannot be read"):
-            read_prompts(tmp_path / name)
+def test_every_runs_adapter_is_offered_by_its_name(studio):
+    first, second = a_run(studio, "cats"), a_run(studio, "dogs")
+    assert {("cats", str(first.adapter)), ("dogs", str(second.adapter))} <= set(adapter_choices(studio))
+
+
+def test_held_out_prompts_are_none_that_was_trained_on(studio):
+    run = a_run(studio, prompts=40)
+    run.hold_out(["prompt 3", "prompt 5"])
+    assert held_out_prompts(run) == ["prompt 3", "prompt 5"]
+    assert first_prompts(run) == "prompt 3\nprompt 5"
+
+
+def test_for_the_demo_there_are_prompts_it_was_not_trained_on(studio):
+    run = a_run(studio, model="demo")
+    first = held_out_prompts(run)
+    again = create_run(studio.project.runs, "more", TrainConfig(model="demo"), [Pair(first[0], "a.png", "b.png")] * 4)
+    assert len(first) == 12 and first[0] not in held_out_prompts(again)
+
+
+def test_lists_of_prompts_come_with_the_studio():
+    lists = {name: read_prompt_file(path).splitlines() for name, path in prompt_lists().items()}
+    assert set(lists) == {"people", "objects and scenes"}
+    assert all(len(prompts) == 12 for prompts in lists.values())
+
+
+def test_a_file_of_prompts_that_is_none_is_refused_by_name(tmp_path):
+    path = tmp_path / "mine.txt"
+    path.write_bytes("\ufeffein Haus\r\n\r\n  猫  \n".encode())
+    assert read_prompt_file(path) == "ein Haus\n猫"
+    for data, said in (
+        (b"\xff\xfe\x00", "cannot be read"),
+        (b" \n", "holds no prompt"),
+        (b"x" * 2**21, "is larger than"),
+    ):
+        path.write_bytes(data)
+        with pytest.raises(CompareError, match=f"mine.txt {said}"):
+            read_prompt_file(path)
+
+
+# --- What the page is told
+
+
+def test_a_report_counts_images(studio):
+    ready = threading.Event()
+
+    def work(job: Job) -> list:
+        job.result.extend(rows_of(studio, 3))
+        job.report(350, 800, "sampling")
+        ready.set()
+        job.stop.wait(20)
+        return job.result
+
+    job = studio.jobs.submit("compare", "looking", "x", work, result=[], request=request(seeds=(1, 2, 3, 4, 5, 6, 7, 8)))
+    assert ready.wait(5)
+    job.started = time.monotonic() - 35
+    said = report_look(job, studio.jobs).headline
+    job.stop.set()
+    assert said == "10 of 24 images, 45 s left."  # 350 of 800 parts, of 8 seeds for 3 variants
+    assert job.finished.wait(5)
+    assert report_look(job, studio.jobs).headline == "9 images of 24, stopped."
+
+
+def test_a_page_is_sent_each_row_once_and_many_in_several_answers(studio):
+    finished(studio, rows_of(studio, MOST_ROWS + 3))
+    state = ANSWERS["look_state"]
+    first = state(studio, {})
+    assert (first["made"], len(first["rows"])) == (MOST_ROWS + 3, MOST_ROWS)
+    assert [variant["label"] for variant in first["variants"]] == ["base", "cats at 0.5", "cats at 1"]
+    then = state(studio, {"key": first["key"], "have": MOST_ROWS})
+    assert [row["seed"] for row in first["rows"] + then["rows"]] == list(range(1, MOST_ROWS + 4))
+    assert state(studio, {"key": first["key"], "have": MOST_ROWS + 3})["rows"] == []
+    assert len(state(studio, {"key": "another", "have": MOST_ROWS})["rows"]) == MOST_ROWS  # the page shows an older look
+
+
+def test_an_image_that_is_gone_takes_no_other_with_it(studio):
+    rows = rows_of(studio, 2)
+    rows[0].images[1].unlink()
+    finished(studio, rows)
+    first, second = ANSWERS["look_state"](studio, {})["rows"]
+    assert first["images"][1] is None and all(first["images"][::2]) and all(second["images"])
+    assert set(first["images"][0]) == {"full", "thumb"}
+
+
+def test_a_page_learns_of_no_folder(studio):
+    finished(studio, rows_of(studio, 1))
+    assert str(studio.project.path) not in repr(ANSWERS["look_state"](studio, {}))
+
+
+def test_where_nothing_was_compared_the_page_says_what_is_missing(studio):
+    assert ANSWERS["look_state"](studio, {})["empty"] == NO_ADAPTER
+    a_run(studio)
+    assert "press Compare" in ANSWERS["look_state"](studio, {})["empty"]
+
+
+def test_a_page_that_shows_an_older_look_cannot_stop_or_save_the_newest(studio):
+    job = finished(studio, rows_of(studio, 1))
+    for name in ("look_stop", "look_save", "look_difference"):
+        with pytest.raises(CompareError, match="A newer comparison"):
+            ANSWERS[name](studio, {"key": "another"})
+    assert not job.stop.is_set()
+
+
+def test_what_is_saved_lies_in_exports_with_a_grid_to_download(studio):
+    finished(studio, rows_of(studio, 2))
+    answer = ANSWERS["look_save"](studio, {"key": ANSWERS["look_state"](studio, {})["key"]})
+    (folder,) = studio.project.exports.glob("compare-*")
+    assert answer["text"] == f"Saved 6 images and a grid of them in {folder}."
+    grid = folder / answer["link"].rpartition("/")[2]
+    with Image.open(grid) as image:
+        assert image.width > image.height  # three columns, two rows
+    assert len(list(folder.iterdir())) == 7
+
+
+def test_the_difference_is_that_of_the_files(studio):
+    finished(studio, rows_of(studio, 1))
+    key = ANSWERS["look_state"](studio, {})["key"]
+    answers = [ANSWERS["look_difference"](studio, {"key": key, "row": 0, "variant": number})["text"] for number in range(3)]
+    # One of three channels is 10 and 20 brighter: 10 / 3 and 20 / 3 of 255.
+    words = [
+        "Identical: no pixel differs.",
+        *(f"Mean difference {mean} of 255. Shown four times as bright." for mean in ("3.33", "6.67")),
+    ]
+    assert answers == words
+
+
+def test_a_difference_too_small_to_be_written_is_not_called_identical():
+    assert difference_words(0.001).startswith("Mean difference 0.001 of 255")
+
+
+def test_images_of_two_sizes_have_no_difference(tmp_path):
+    for name, side in (("a.png", 8), ("b.png", 16)):
+        Image.new("RGB", (side, side)).save(tmp_path / name)
+    with pytest.raises(PixelError, match=r"a\.png and b\.png differ in size"):
+        mean_difference(tmp_path / "a.png", tmp_path / "b.png")
