@@ -66,6 +66,7 @@ painters.runs = () => {
         name.append(create("p", "", row.problem));
         name.colSpan = 4;
       }
+      if (row.verdict) name.append(create("p", "", row.verdict));
       const state = create("td", "state", row.state);
       state.dataset.tone = row.tone;
       const numbers = row.problem ? [] : ["pairs", "steps", "accuracy"];
@@ -120,4 +121,22 @@ painters.strip = () => {
     }),
   );
   look(looked || newest);
+};
+
+painters.rounds = () => {
+  const rounds = props.rounds || [];
+  part.hidden = rounds.length === 0;
+  find("ol").replaceChildren(
+    ...rounds.map((round) => {
+      const item = create("li", "");
+      const button = create("button", "", `${round.number} ${round.name}`);
+      button.type = "button";
+      button.title = "Go back to this round: compare its adapter, or go on from it";
+      button.setAttribute("aria-pressed", String(round.shown));
+      button.addEventListener("click", () => trigger("choose", { name: round.name }));
+      const source = round.candidates ? `${round.pairs} of ${round.candidates}` : round.pairs;
+      item.append(button, create("p", "", source), create("p", "", round.verdict));
+      return item;
+    }),
+  );
 };

@@ -27,7 +27,7 @@ def list_part(elem_id: str, lines: Sequence[dict[str, str]] = (), *, folded: str
 
 def runs_part() -> gr.HTML:
     """The list of runs: `rows` of {"name", "pairs", "steps", "accuracy", "state", "tone", "shown", "compared", "problem",
-    "actions"}.
+    "verdict", "actions"}; `verdict` is of the run's blind test, "" without one.
 
     Its event `choose` carries the chosen row's `name`; `act` carries `name` and `action`: "compare", "uncompare", "clone",
     "sooner", "remove", or "delete", which was asked about before it comes.

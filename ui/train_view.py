@@ -16,7 +16,9 @@ from dpo import StudioError
 from dpo.config import TrainConfig
 from dpo.events import Event, SamplesSaved
 from dpo.jobs import JobRegistry
+from dpo.outcomes import latest_outcome
 from dpo.runs import Run, RunError, RunStatus, delete_run, list_runs
+from ui.blind_words import short_verdict
 from ui.downloads import adapter_url
 from ui.export_part import Export, create_export
 from ui.parts import report_part, text_part
@@ -233,7 +235,7 @@ def _compared(studio: Studio, session: Session, run: Run | None) -> Run | None:
 def _listed(studio: Studio, shown: Run | None, other: Run | None) -> str:
     """What the list of runs shows, as far as it is cheap to know: a change of this is worth reading every run's events."""
     waiting = [job.key for job in studio.jobs.active()]
-    standing = [shown.name if shown else "", other.name if other else "", *waiting]
+    standing = [shown.name if shown else "", other.name if other else "", str(studio.project.votes.revision()), *waiting]
     for run in list_runs(studio.project.runs):
         job = studio.jobs.find("train", run.name)
         asked = f"{job.state} {job.stop.is_set()} {job.message == 'training'}" if job else ""
@@ -250,5 +252,7 @@ def _rows(studio: Studio, shown: Run | None, other: Run | None) -> list[dict]:
         actions = [action for action in row["actions"] if action != "compare" or (shown and run != shown)]
         if run == other:
             actions = ["uncompare" if action == "compare" else action for action in actions]
-        rows.append({**row, "actions": actions, "shown": run == shown, "compared": run == other})
+        outcome = latest_outcome(studio.project, run)
+        verdict = short_verdict(outcome) if outcome else ""
+        rows.append({**row, "actions": actions, "verdict": verdict, "shown": run == shown, "compared": run == other})
     return rows
