@@ -28,6 +28,7 @@ from dpo.ranking import (
 from dpo.rules import PickRules
 
 IMPORT = "import: "  # how the source of an imported pair begins
+BASE_REJECT = "base-model reject"  # the rest of it where the base model made the rejected image (dpo/rejects.py)
 AI, PROPOSAL = "AI: ", "AI proposal: "  # of a pair that a scorer proposed: used as it is, or waiting for a person
 CONFIRMED = "confirmed: "  # of one that a person agreed with, or turned round
 

@@ -13,9 +13,11 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from dpo import StudioError
+from dpo.agreement import catalogue_of_unsure
 from dpo.given import GivenPrompts
 from dpo.leases import LEASE_MIGRATIONS, Leases
 from dpo.library import INDEX_MIGRATIONS, Library
@@ -57,6 +59,11 @@ class Project:
     def exports(self) -> Path:
         return self.path / "exports"
 
+    @property
+    def rounds(self) -> Path:
+        """A folder for each set of candidates that was made here."""
+        return self.path / "rounds"
+
 
 def open_project(path: Path = DEFAULT_PROJECT) -> Project:
     """Open a project folder, making whatever is missing. Raises ProjectError with what to do.
@@ -87,7 +94,9 @@ def open_project(path: Path = DEFAULT_PROJECT) -> Project:
     store = PickStore(picks, library.image, leases)
     previews = Previews(path / "cache" / "previews", library)
     scores = ScoreStore(_open_rebuildable(path / "scores.sqlite", SCORE_MIGRATIONS, "NORMAL"))
-    return Project(path, store.project_id(), library, store, VoteStore(picks), previews, scores)
+    project = Project(path, store.project_id(), library, store, VoteStore(picks), previews, scores)
+    library.leave_out_sure = partial(catalogue_of_unsure, project)
+    return project
 
 
 class Database:

@@ -12,9 +12,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from dpo import StudioError
+from dpo.candidates import UNFINISHED, Planned, paint_files
 from dpo.config_files import PRESETS
 from dpo.demo import world
 from dpo.project import Project
+from dpo.sample_settings import SampleSettings
 
 ARCHIVE = PRESETS / "demo" / "candidates.zip"
 SEEDS = 6
@@ -56,14 +58,18 @@ def make_candidates(
 ) -> None:
     """Sample every prompt with seeds of its own and save the images in `folder`."""
     from dpo.models import load_pipeline
-    from dpo.sampling import Sampler, SampleSettings
+    from dpo.sampling import Sampler
 
-    sampler, settings = Sampler(load_pipeline("demo"), "demo"), SampleSettings()
     rows = [(prompt, 1000 * number + seed) for number, prompt in enumerate(prompts) for seed in range(seeds)]
-    for start, batch in sampler.batches(rows, settings):
-        for offset, ((prompt, seed), image) in enumerate(zip(batch, sampler.sample(batch, settings), strict=True)):
-            sampler.save(image, folder / f"{start + offset:05d}-{seed}.png", prompt, seed, settings)
-        report(start + len(batch), len(rows))
+    files = [
+        Planned(folder / f"{place:05d}-{seed}.png", prompt, seed, is_base=True, course=0)
+        for place, (prompt, seed) in enumerate(rows)
+    ]
+    done = 0
+    for batch in paint_files(Sampler(load_pipeline("demo"), "demo"), files, SampleSettings()):
+        done += len(batch)
+        report(done, len(files))
+    (folder / UNFINISHED).rmdir()
 
 
 def build_archive(archive: Path = ARCHIVE) -> None:
