@@ -1,4 +1,5 @@
-"""`python -m dpo scan | model | pairs | train | sample | score | export | merge | demo`: what the tabs do, without them.
+"""`python -m dpo scan | model | pairs | train | candidates | sample | score | export | merge | demo`: what the tabs do,
+without them.
 
 `--help` after each says more.
 """
@@ -13,6 +14,7 @@ from collections import Counter
 from pathlib import Path
 
 from dpo import StudioError
+from dpo.candidates_command import add_candidates_command
 from dpo.export_command import add_export_commands
 from dpo.model_command import add_model_command
 from dpo.pairs_command import add_pairs_command
@@ -100,7 +102,7 @@ def _table(counts: Counter[tuple[str, str]]) -> str:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m dpo", description=__doc__)
     commands = parser.add_subparsers(
-        required=True, metavar="scan | model | pairs | train | sample | score | export | merge | demo"
+        required=True, metavar="scan | model | pairs | train | candidates | sample | score | export | merge | demo"
     )
 
     command = commands.add_parser("scan", help=scan.__doc__)
@@ -118,6 +120,8 @@ def _parser() -> argparse.ArgumentParser:
     add_pairs_command(commands)
 
     add_train_command(commands)
+
+    add_candidates_command(commands)
 
     add_sample_command(commands)
 

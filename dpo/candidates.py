@@ -49,8 +49,8 @@ class CandidatesRequest:
     so many by each.
 
     adapter: a file or a run's checkpoint. branch: the share of the steps, in (0, 1), that all images of a prompt have in common
-    (dpo/branching.py); None: they differ in everything. base: what the settings of a run say of the model besides its name;
-    empty: what the run of the adapter says. width, height: 0 for the model's own.
+    (dpo/branching.py); None: they differ in everything. base: what there is to say of the model besides its name (as
+    `TrainConfig.base`), over what the run of the adapter says. width, height: 0 for the model's own.
     """
 
     name: str
@@ -310,7 +310,7 @@ def _paint_missing(request: CandidatesRequest, missing: Sequence[Planned], repor
     from dpo.sampling import Sampler
 
     report(0, 0, f"loading {request.model}")
-    pipeline = load_pipeline(request.model, "auto", **(request.base or _base_of(request)))
+    pipeline = load_pipeline(request.model, "auto", **(_base_of(request) | request.base))
     if request.branch is not None:
         pipeline.scheduler = branching_scheduler(pipeline.scheduler)
     sampler = Sampler(pipeline, request.model, request.adapter)

@@ -46,8 +46,8 @@ def check_health(
         found += [
             images.check_same_picture(used), images.check_prompts(used), images.check_models(used, model),
             images.check_both_sides(used), spread.check_skew(used), spread.check_validation(used, share),
-            opinions.check_confidence(used), images.check_sizes(used), images.check_alike(used), images.check_repeats(used),
-            images.check_unlike(used),
+            opinions.check_base_rejects(used), opinions.check_confidence(used), images.check_sizes(used),
+            images.check_alike(used), images.check_repeats(used), images.check_unlike(used),
         ]  # fmt: skip
     findings = [finding for finding in found if finding]
     if used.places and all(finding.severity < MEND for finding in findings):

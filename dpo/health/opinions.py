@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from dpo.health.findings import FINE, KNOW, MEND, WRONG, Finding, UsedPairs, count
+from dpo.judging import BASE_REJECT, IMPORT
 
 if TYPE_CHECKING:
     from dpo.picks import Agreement, Pick, PickedPair, Sides
@@ -127,6 +128,21 @@ def check_confidence(used: UsedPairs) -> Finding | None:
         f"pairs {'less than one is' if wrong < 1 else f'about {wrong:,.0f} are'} the wrong way round.",
         "Training counts each pair by how sure it is. More duels in these groups, or larger grids, make it surer.",
         used.where(unsure),
+    )  # fmt: skip
+
+
+def check_base_rejects(used: UsedPairs) -> Finding | None:
+    """Pairs whose rejected image was made for want of one (dpo/rejects.py): nobody saw the two side by side."""
+    made = np.array([picked.pair.source == IMPORT + BASE_REJECT for picked in used.pairs], bool)
+    number = int(made.sum())
+    if not number:
+        return None
+    return Finding(
+        "base_rejects", MEND if number > 0.5 * len(used.pairs) else KNOW,
+        f"{used.some(number)} {'has' if number == 1 else 'have'} a rejected image by the base model: they teach what sets the "
+        "chosen images' origin apart from the model's own images, such as grain, compression and framing, more than taste.",
+        "Train them briefly, look for such traces in Compare, and then pick among images that the adapter makes.",
+        used.where(made),
     )  # fmt: skip
 
 
