@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from statistics import median
 from typing import TYPE_CHECKING
@@ -20,6 +20,7 @@ from dpo.scorer_choice import ScorerChoice
 from dpo.scores import Ask
 
 if TYPE_CHECKING:
+    from dpo.catalogue import Catalogue
     from dpo.picks import PickedPair
     from dpo.project import Project
 
@@ -108,6 +109,20 @@ def uncertain_groups(project: Project, view: View) -> list[str]:
         return order_by_disagreement({scorer: group_scores(project, view, scorer) for scorer in scorers})
 
     return project.scores.kept(("uncertain", view), standing, find)
+
+
+def catalogue_of_unsure(project: Project, view: View) -> Catalogue:
+    """The catalogue of a view without the half of its scored groups of which the scorers are more certain. What is not scored
+    stays: nobody is certain of it."""
+    order = uncertain_groups(project, view)
+    sure = set(order[(len(order) + 1) // 2 :])
+    standing = project.library.revision(), project.scores.revision()
+
+    def find() -> Catalogue:
+        whole = project.library.catalogue(view)
+        return replace(whole, lines=[line for line in whole.lines if line.key not in sure])
+
+    return project.scores.kept(("unsure", view), standing, find)
 
 
 def order_by_disagreement(scores: Mapping[str, GroupScores]) -> list[str]:

@@ -31,7 +31,8 @@ class View:
 
     `search`: words that all stand in the prompt, case ignored. `since` and `until`: days of the file's time, "2026-11-20",
     both included. `size`: pixels as shown, "1024x1024". With `same_model` (`same_seed`) a group has one model (seed); files
-    that name none count as having the same.
+    that name none count as having the same. `unsure`: of the groups that scorers have scored, only the half of which they are
+    less certain; see dpo/agreement.py.
     """
 
     folder: str
@@ -45,6 +46,7 @@ class View:
     ignore_case: bool = False
     same_model: bool = False
     same_seed: bool = False
+    unsure: bool = False
 
 
 @dataclass(frozen=True)

@@ -75,6 +75,8 @@ class Library:
         # (revision, answer), the oldest first.
         self._answers: dict[tuple, tuple[int, object]] = {}
         self._answering = threading.Lock()
+        # What scorers are sure of, only the project knows: it puts here who is asked for the catalogue without those groups.
+        self.leave_out_sure: Callable[[View], Catalogue] = self.catalogue
 
     # --- scanning
 
@@ -175,6 +177,8 @@ class Library:
     def catalogue(self, view: View) -> Catalogue:
         """The groups of a view and what is left out of them. Raises LibraryError for a filter we do not understand."""
         view = _absolute_view(view)
+        if view.unsure:
+            return self.leave_out_sure(replace(view, unsure=False))
         return self._kept(("catalogue", view), lambda: make_catalogue(self._database, view))
 
     def faces(self, view: View, lines: Iterable[GroupLine]) -> dict[str, Face]:

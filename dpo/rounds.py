@@ -10,10 +10,29 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from dpo import StudioError
+from dpo.candidates import CandidatesRequest, list_candidates, start_candidates
 from dpo.config import TrainConfig
-from dpo.runs import Run, RunError, clone_config
+from dpo.groups import View
+from dpo.jobs import JobRegistry
+from dpo.runs import Run, RunError, clone_config, list_runs
+from dpo.scorer_choice import ScorerChoice
+from dpo.scores import score_library
+
+if TYPE_CHECKING:
+    from dpo.project import Project
+
+
+@dataclass(frozen=True)
+class RoundRequest:
+    """What a new round is picked from: `per_prompt` images of each prompt, half of them by the base model. No `prompts`: those
+    that the run before learned from. `scored`: the adapter scores them, so that what it is sure of can be left out of picking."""
+
+    prompts: tuple[str, ...] = ()
+    per_prompt: int = 6
+    scored: bool = True
 
 
 @dataclass(frozen=True)
@@ -39,6 +58,32 @@ def line_of(runs: Sequence[Run], run: Run) -> list[Round]:
     while (child := next((each for each in runs if parents.get(each) == line[-1]), None)) is not None and child not in line:
         line.append(child)
     return [_describe(number, each) for number, each in enumerate(line, 1)]
+
+
+def begin_round(project: Project, jobs: JobRegistry, run: Run, request: RoundRequest) -> Path:
+    """Queue the candidates of the round after `run`, and their scoring; returns the folder they come to.
+
+    Raises StudioError for what is wrong before a model loads.
+    """
+    config = next_config(run, "")  # whether there can be a next round
+    if request.per_prompt < 2 or request.per_prompt % 2:
+        raise RunError(f"per_prompt={request.per_prompt} cannot be halved between adapter and base. Set it to 2, 4, 6 or more.")
+    name = next_name(list_runs(project.runs), run, [each.name for each in list_candidates(project)])
+    candidates = CandidatesRequest(
+        name=name, model=config.model, adapter=run.adapter, both=True, prompts=request.prompts or tuple(prompts_of(run)),
+        per_prompt=request.per_prompt // 2, seed=len(list_candidates(project)), base=config.base,
+    )  # fmt: skip
+    start_candidates(project, jobs, candidates)
+    folder = project.rounds / name
+    if request.scored:
+        score_library(project, jobs, View(str(folder)), ScorerChoice("adapter", str(run.path)))
+    return folder
+
+
+def prompts_of(run: Run) -> list[str]:
+    """The prompts that a run learned from, in order: not those it kept for validation. Raises RunError."""
+    held_out = set(run.held_out)
+    return list(dict.fromkeys(item.prompt for item in run.items if item.prompt not in held_out))
 
 
 def next_name(project_runs: Sequence[Run], run: Run, taken: Sequence[str]) -> str:

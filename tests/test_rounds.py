@@ -5,10 +5,20 @@ from dataclasses import replace
 
 import pytest
 
+from dpo.adapters import attach_adapter
+from dpo.agreement import group_scores
+from dpo.candidates import read_set
 from dpo.config import TrainConfig
+from dpo.families import load_family
+from dpo.groups import View
+from dpo.jobs import JobRegistry
+from dpo.metadata import read_image
+from dpo.models import load_pipeline
 from dpo.pairs import Pair
-from dpo.rounds import line_of, next_config, next_name
+from dpo.project import open_project
+from dpo.rounds import RoundRequest, begin_round, line_of, next_config, next_name, prompts_of
 from dpo.runs import Run, RunError, create_run, list_runs
+from tests.batches import move
 
 
 def make_run(runs, name: str, start: Run | None = None, candidates: str = "", age: int = 0, **settings) -> Run:
@@ -90,3 +100,38 @@ def test_there_is_no_next_round_without_an_adapter(tmp_path):
     run.adapter.unlink()
     with pytest.raises(RunError, match=r"^cats-1 has no adapter to go on from. Let it finish first"):
         next_config(run, "round-2")
+
+
+def test_a_round_starts_from_nothing_that_is_odd(tmp_path):
+    project, jobs = open_project(tmp_path / "project"), JobRegistry()
+    run = make_run(project.runs, "cats-1")
+    with pytest.raises(RunError, match=r"^per_prompt=3 cannot be halved between adapter and base. Set it to 2, 4, 6 or more.$"):
+        begin_round(project, jobs, run, RoundRequest(per_prompt=3))
+    assert not jobs.active() and not project.rounds.exists()
+
+
+def test_its_prompts_are_those_that_the_run_learned_from_and_none_that_it_kept_out(tmp_path):
+    run = make_run(tmp_path, "cats-1")
+    run.hold_out(["prompt 2"])
+    assert prompts_of(run) == ["prompt 0", "prompt 1", "prompt 3"]
+
+
+@pytest.mark.slow
+def test_a_round_is_painted_by_the_adapter_and_the_base_scored_by_the_adapter_and_ready_to_be_picked_from(tmp_path):
+    project, jobs = open_project(tmp_path / "project"), JobRegistry()
+    run = make_run(project.runs, "demo-1", resolution=64)
+    family = load_family(load_pipeline("demo"))
+    adapter = attach_adapter(family, run.config, starting=None, reference=None, moving=False)
+    move(family)
+    adapter.save(run.adapter)
+    prompts = ("a red cat in the snow", "a blue ball on a beach")
+    folder = begin_round(project, jobs, run, RoundRequest(prompts, per_prompt=4))
+    for job in list(jobs.active()):
+        assert job.finished.wait(120) and job.state == "done", job.message
+    assert (read_set(folder).done, read_set(folder).total) == (8, 8)
+    said = [read_image(path) for path in sorted(folder.glob("*.png"))]
+    assert sorted({record.prompt for record in said}) == sorted(prompts)
+    assert len({record.seed for record in said}) == 8
+    scores = group_scores(project, View(str(folder)), f"adapter {run.path}")
+    assert [len(images) for images in scores.values()] == [4, 4]
+    assert len(project.library.catalogue(View(str(folder), unsure=True)).lines) == 1

@@ -4,6 +4,7 @@ import json
 import math
 import shutil
 import threading
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -20,6 +21,7 @@ from dpo.agreement import (
 )
 from dpo.groups import View
 from dpo.jobs import AlreadyRunning, JobRegistry
+from dpo.progress import Asking
 from dpo.project import open_project
 from dpo.proposals import Proposal, add_proposals, discard_proposals, learn_slope, propose_pairs, spread_within
 from dpo.scorer_choice import ScorerChoice, ScorerError
@@ -196,6 +198,19 @@ def test_the_order_of_uncertain_groups_follows_new_scores(here, clip):
     assert uncertain_groups(here.project, here.view) == order
     here.put(clip, [[0, 0, 0, 0.5]])
     assert uncertain_groups(here.project, here.view)[0] == here.groups[0].key
+
+
+def test_a_view_of_what_scorers_are_unsure_of_has_the_less_certain_half_and_all_that_is_not_scored(here, clip):
+    unsure = replace(here.view, unsure=True)
+    everything = [line.key for line in here.project.library.catalogue(here.view).lines]
+    assert [line.key for line in here.project.library.catalogue(unsure).lines] == everything, "nobody is sure of anything yet"
+    here.put(clip, [[0, 1, 2, 3], [0, 0, 0, 9], [0, 0, 0, 1]])  # the fourth group has no scores
+    first, second, third, fourth = (group.key for group in here.groups)
+    shown = here.project.library.catalogue(unsure)
+    assert {line.key for line in shown.lines} == {first, third, fourth} and second in everything
+    assert here.project.library.catalogue(unsure) is shown, "asked again it is the same, so that nothing is worked out anew"
+    screens = here.project.picks.next_screens(here.project.library, unsure, Asking("best_worst", 9))
+    assert screens.total == 3 and second not in {screen.group.key for screen in screens.screens}
 
 
 # ------------------------------------------------------------------------------------------------ proposals

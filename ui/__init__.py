@@ -53,11 +53,13 @@ def create_app(studio: Studio) -> gr.Blocks:
             if tab.next is not None:
                 led = tab.next.click(lambda to=place.id: gr.Tabs(selected=to), None, tabs, show_progress="hidden")
                 led.then(following.refresh, session, following.outputs, show_progress="hidden")
-        pairs, train, _ = made
+        pairs, train, compare = made
         reviewed = train.review.click(
             lambda: (gr.Tabs(selected="pairs"), gr.Accordion(open=True)), None, [tabs, pairs.review], show_progress="hidden"
         )
         reviewed.then(pairs.refresh, session, pairs.outputs, show_progress="hidden").then(None, js=SHOW_REVIEW)
+        begun = compare.begun.change(lambda: gr.Tabs(selected="pairs"), None, tabs, show_progress="hidden")
+        train.follow(begun.then(pairs.refresh, session, pairs.outputs, show_progress="hidden"))
         session.change(stored_session, session, remembered, show_progress="hidden")
 
         def look() -> gr.HTML:

@@ -5,7 +5,9 @@ Look's form: look_form.py; what is painted: look.py. This module wires them.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from typing import NamedTuple
 
 import gradio as gr
 
@@ -29,7 +31,8 @@ from ui.look_form import (
     sampler_choices,
     usable_runs,
 )
-from ui.session import Session, Studio, Tab
+from ui.rounds import create_rounds_part
+from ui.session import Session, Studio
 from ui.words import count
 
 WAYS = [("Look", "look"), ("Test", "test")]
@@ -37,7 +40,16 @@ ASK_NOW = "() => document.dispatchEvent(new Event('job-news'))"
 QUIET = {"queue": False, "show_progress": "hidden"}
 
 
-def create_compare_tab(studio: Studio, session: gr.State) -> Tab:
+class CompareTab(NamedTuple):
+    """As `Tab`, and `begun`, which changes whenever a round was begun here: its candidates are picked from in Pairs."""
+
+    refresh: Callable[[Session], tuple]
+    outputs: list[gr.components.Component]
+    begun: gr.State
+    next: gr.Button | None = None
+
+
+def create_compare_tab(studio: Studio, session: gr.State) -> CompareTab:
     way = gr.Radio(WAYS, value="look", show_label=False, container=False, elem_id="compare-way")
     with (
         gr.Column(elem_id="compare-look") as look_place,
@@ -49,6 +61,7 @@ def create_compare_tab(studio: Studio, session: gr.State) -> Tab:
             look = create_look(studio, session)
     with gr.Column(visible="hidden", elem_id="compare-test") as test_place:
         blind = create_blind_part(studio, session)
+        rounds = create_rounds_part(studio, session)
     offered = gr.State("")  # the run whose adapter the session offers; what was chosen here stands until that changes
 
     def show_way(name: str) -> tuple:
@@ -60,7 +73,7 @@ def create_compare_tab(studio: Studio, session: gr.State) -> Tab:
         name = session.way if session.way in dict(WAYS).values() else "look"
         return (
             gr.Dropdown(choices=adapter_choices(studio)), run.name if run else "", name, *show_way(name),
-            show_look(studio, session), *blind.refresh(session),
+            show_look(studio, session), *blind.refresh(session), *rounds.refresh(session),
         )  # fmt: skip
 
     def choose_way(session: Session, name: str) -> tuple:
@@ -79,7 +92,9 @@ def create_compare_tab(studio: Studio, session: gr.State) -> Tab:
 
     started = form.compare.click(compare, form.inputs, form.problem, show_progress="hidden")
     started.then(None, js=ASK_NOW)
-    return Tab(refresh, [form.adapters, offered, way, look_place, test_place, look, *blind.outputs])
+    blind.card_news.then(rounds.refresh, session, rounds.outputs, **QUIET)  # the line says what the test has shown
+    outputs = [form.adapters, offered, way, look_place, test_place, look, *blind.outputs, *rounds.outputs]
+    return CompareTab(refresh, outputs, rounds.begun)
 
 
 def _wire_offers(studio: Studio, session: gr.State, form: Form, offered: gr.State) -> None:

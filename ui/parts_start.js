@@ -3,7 +3,7 @@
 const kind = part.dataset.part;
 const source = {
   text: ["text", "tone"], job: ["job"], report: ["report"], runs: ["rows"],
-  list: ["lines"], strip: ["strip"],
+  list: ["lines"], strip: ["strip"], rounds: ["rounds"],
 }[kind];
 watch(source, painters[kind]);
 painters[kind]();

@@ -25,6 +25,7 @@ OPTIONS = {
     "ignore_case": "Ignore upper and lower case",
     "same_model": "Only images of one model",
     "same_seed": "Only images of one seed",
+    "unsure": "Only what scorers are unsure of",
 }
 TEMPLATE = f"""
 <section class="shelf" data-state="waiting" aria-label="Groups of images">

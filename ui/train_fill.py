@@ -16,6 +16,7 @@ from dpo import StudioError
 from dpo.config import TrainConfig
 from dpo.config_files import Preset, preset_names, read_preset
 from dpo.onetrainer import load_settings
+from dpo.rounds import next_config
 from dpo.runs import Run, clone_config, suggest_run_name
 from ui.session import LONGEST_ID, Studio
 from ui.train_form import INPUTS, Form, bad_lines, reasons
@@ -57,6 +58,20 @@ def from_run(studio: Studio, form: Form, run: Run) -> dict:
     except StudioError as error:
         return {form.notes: gr.HTML(lines=bad_lines(error))}
     said = f"These are the settings of {run.name}. Change what you like, then press Train."
+    name = suggest_run_name(studio.project.runs, stem(run.name))
+    return {form.notes: gr.HTML(lines=[{"text": said, "tone": "calm"}]), form.name: name, **_filled(form, config)}
+
+
+def from_round(studio: Studio, form: Form, run: Run, candidates: str) -> dict:
+    """The settings of the round after `run`, on pairs of these candidates."""
+    try:
+        config = next_config(run, candidates)
+    except StudioError as error:
+        return {form.notes: gr.HTML(lines=bad_lines(error))}
+    said = (
+        f"The round after {run.name}: it starts from that adapter, which is also what it is compared with, and learns from the "
+        f"pairs of {candidates}. Pick those first."
+    )
     name = suggest_run_name(studio.project.runs, stem(run.name))
     return {form.notes: gr.HTML(lines=[{"text": said, "tone": "calm"}]), form.name: name, **_filled(form, config)}
 

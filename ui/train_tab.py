@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import NamedTuple
 
 import gradio as gr
@@ -19,7 +20,7 @@ from dpo.runs import Run, find_run, list_runs, suggest_run_name
 from dpo.training import resume_training, start_probe, start_training, stop_training
 from ui.export_part import Export, ask_export, draw_export
 from ui.session import Session, Studio, chosen_run
-from ui.train_fill import from_browser, from_file, from_preset, from_run, remembered, stem
+from ui.train_fill import from_browser, from_file, from_preset, from_round, from_run, remembered, stem
 from ui.train_form import Form, about, bad_lines, check_places, create_form, given, read_config
 from ui.train_probe import draw_probe, suggestion
 from ui.train_view import View, act_on, create_view, draw
@@ -28,12 +29,14 @@ QUIET = {"queue": False, "show_progress": "hidden"}
 
 
 class TrainTab(NamedTuple):
-    """As `Tab`, and `review`: the button that leads back to the review of pairs, for the page to wire."""
+    """As `Tab`, and `review`: the button that leads back to the review of pairs, for the page to wire. `follow(event)`: after
+    that event the form holds the settings of the round that the session has begun."""
 
     refresh: Callable[[Session], tuple]
     outputs: list[gr.components.Component]
     next: gr.Button
     review: gr.Button
+    follow: Callable[[gr.events.Dependency], None]
 
 
 def create_train_tab(studio: Studio, session: gr.State) -> TrainTab:
@@ -47,8 +50,19 @@ def create_train_tab(studio: Studio, session: gr.State) -> TrainTab:
     def refresh(session: Session) -> tuple:
         return time.monotonic(), *draw(studio, session, ""), *draw_export(studio, session, "")
 
-    tab = TrainTab(refresh, [opened, *view, *export], view.compare, form.review)
     filled = _wire_memory(studio, form, opened)
+
+    def fill_round(session: Session) -> dict:
+        try:
+            run = find_run(studio.project.runs, session.run)
+        except StudioError as error:
+            return {form.notes: gr.HTML(lines=bad_lines(error))}
+        return from_round(studio, form, run, Path(session.folder).name)
+
+    def follow(event: gr.events.Dependency) -> None:
+        filled(event.then(fill_round, session, [form.notes, form.name, *form.settings.values()], **QUIET))
+
+    tab = TrainTab(refresh, [opened, *view, *export], view.compare, form.review, follow)
     _wire_form(studio, session, form, tab, filled)
     _wire_probe(studio, form, filled)
     _wire_view(studio, session, view, export, tab)

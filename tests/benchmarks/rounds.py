@@ -11,7 +11,6 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
-import threading
 import time
 from pathlib import Path
 
@@ -47,9 +46,10 @@ def _measure(folder: Path) -> dict:
         parent = runs[-1] if runs else None
         request = CandidatesRequest(
             name=name, model="demo", adapter=parent.adapter if parent else None, both=parent is not None,
-            prompts=tuple(prompts[(number - 1) * PROMPTS : number * PROMPTS]), per_prompt=PER_PROMPT, seed=number,
+            prompts=tuple(prompts[(number - 1) * PROMPTS : number * PROMPTS]), seed=number,
+            per_prompt=PER_PROMPT // (1 + (parent is not None)),
         )  # fmt: skip
-        made = make_candidates_of(project, request, lambda done, total: None, threading.Event())
+        made = make_candidates_of(project, request)
         pairs = pick_by_measure(project, DemoOptions(PREFERENCE), made.folder, client=name)
         if parent:
             config = next_config(parent, name)
