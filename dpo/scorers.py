@@ -48,6 +48,8 @@ HEAD_FILE = "aesthetic.safetensors"
 
 
 class Scorer(Protocol):
+    """A loaded scorer. Scores of two scorers, or of images of two prompts, are not comparable."""
+
     def score(self, asks: Sequence[Ask]) -> list[float | None]:
         """One score for each image, in one pass; None for a file that cannot be opened."""
         ...
