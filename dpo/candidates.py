@@ -241,8 +241,8 @@ def paint_files(
     from dpo.branching import Branch
     from dpo.looks import in_batches
 
-    stop, done = stop or threading.Event(), 0
-    for batch_of in _alike(images, with_prompt=branch is not None, count=sampler.batch_size(settings)):
+    stop, done, fits = stop or threading.Event(), 0, sampler.batch_size(settings)
+    for batch_of in _alike(images, with_prompt=branch is not None, count=fits):
         side = None if batch_of[0].is_base else strength
         places: list[float] = []
         shared = Branch(branch, batch_of[0].course, places.append) if branch else None
@@ -254,9 +254,11 @@ def paint_files(
             return sampler.sample(rows, settings, strength=side, branch=shared, on_step=on_step, stop=stop)
 
         rows = [(image.prompt, image.seed) for image in batch_of]
-        for first, batch, painted in in_batches(rows, sampler.batch_size(settings), paint):
+        for first, batch, painted in in_batches(rows, fits, paint, begin=fits):
             if not painted:
                 return
+            if len(batch) < min(fits, len(rows) - first):
+                fits = len(batch)  # more did not fit the memory
             course = {"branch": f"{places[-1]:g}", "branch_seed": batch_of[0].course} if shared else {}
             made = batch_of[first : first + len(batch)]
             for image, picture in zip(made, painted, strict=True):
@@ -305,25 +307,26 @@ def reporting(job: Job) -> Report:
 
 
 def _paint_missing(request: CandidatesRequest, missing: Sequence[Planned], report: Report, stop: threading.Event) -> None:
+    report(0, 0, f"loading {request.model}")
     from dpo.branching import branching_scheduler
     from dpo.models import load_pipeline
     from dpo.sampling import Sampler
 
-    report(0, 0, f"loading {request.model}")
     pipeline = load_pipeline(request.model, "auto", **(_base_of(request) | request.base))
     if request.branch is not None:
         pipeline.scheduler = branching_scheduler(pipeline.scheduler)
     sampler = Sampler(pipeline, request.model, request.adapter)
-    steps, before = request.sampling_steps, request.total - len(missing)
+    steps, before, saved = request.sampling_steps, request.total - len(missing), 0
 
     def tell(done: int) -> None:
-        report(done, len(missing) * steps, f"{before + done // steps} of {request.total} images")
+        report(done, len(missing) * steps, f"{before + saved} of {request.total} images")
 
     tell(0)
-    for _ in paint_files(
+    for made in paint_files(
         sampler, missing, request.settings, strength=request.strength, branch=request.branch, report=tell, stop=stop
     ):
-        pass
+        saved += len(made)
+        tell(saved * steps)
 
 
 def _alike(images: Iterable[Planned], *, with_prompt: bool, count: int) -> list[list[Planned]]:

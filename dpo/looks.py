@@ -81,12 +81,12 @@ def paint_look(
             yield LookRow(prompt, seed, paths)
 
 
-def in_batches(rows: Rows, largest: int, make: Callable[[int, Rows], list]) -> Iterator[tuple[int, Rows, list]]:
-    """(index of the first row, rows, what `make` makes of them), in batches that grow up to `largest` rows.
+def in_batches(rows: Rows, largest: int, make: Callable[[int, Rows], list], begin: int = 1) -> Iterator[tuple[int, Rows, list]]:
+    """(index of the first row, rows, what `make` makes of them), in batches that grow from `begin` rows up to `largest`.
 
     A batch that does not fit the memory is halved and made again, and no later one is larger. Raises MemoryProblem.
     """
-    first, size = 0, 1
+    first, size = 0, begin
     while first < len(rows):
         batch = rows[first : first + size]
         try:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -70,6 +71,7 @@ def make_rejects_of(
     from dpo.sampling import Sampler
 
     check_rejects(project, request)
+    stop = stop or threading.Event()
     report(0, 0, f"loading {request.model}")
     sampler = Sampler(load_pipeline(request.model, "auto", **request.base), request.model)
     family = sampler.family
@@ -78,15 +80,17 @@ def make_rejects_of(
         size = choose_bucket(*image_size(picked.pair.chosen), family.image_side, family.pixel_multiple)
         seed = seed_of(request.seed, picked.chosen, picked.pair.prompt)
         by_size.setdefault(size, {})[project.path / "rejects" / f"{picked.chosen[:24]}-{seed}.png"] = picked
-    total, made, steps = sum(map(len, by_size.values())), 0, request.sampling_steps
+    total, saved, made, steps = sum(map(len, by_size.values())), 0, 0, request.sampling_steps
+
+    def tell(before: int, done: int) -> None:
+        report(before * steps + done, total * steps, f"{saved} of {total} images")
+
     for (width, height), wanted in by_size.items():
         settings = SampleSettings(steps, request.guidance_scale, width, height, request.negative_prompt)
         images = [Planned(path, picked.pair.prompt, int(path.stem.split("-")[1]), True, 0) for path, picked in wanted.items()]
-
-        def tell(done: int, before: int = made) -> None:
-            report(before * steps + done, total * steps, f"{before + done // steps} of {total} images")
-
-        for batch in paint_files(sampler, images, settings, report=tell, stop=stop):
+        since = partial(tell, saved)
+        for batch in paint_files(sampler, images, settings, report=since, stop=stop):
+            saved += len(batch)
             keys = project.library.add_files([image.path for image in batch])
             made += project.picks.import_pairs([
                 ImportedPair(
@@ -96,4 +100,7 @@ def make_rejects_of(
                 )
                 for image in batch
             ])  # fmt: skip
+            tell(saved, 0)
+        if stop.is_set():
+            break
     return made

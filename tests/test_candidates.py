@@ -26,6 +26,7 @@ from dpo.jobs import JobRegistry
 from dpo.metadata import read_image
 from dpo.models import load_pipeline
 from dpo.project import open_project
+from dpo.sampling import Sampler
 from tests.batches import move
 
 PROMPTS = ("a red ball on grass", "a blue cube on sand")
@@ -79,14 +80,15 @@ def test_seeds_differ_within_a_group_and_follow_from_seed_and_prompt_alone(made)
 
 
 def test_a_stopped_set_goes_on_with_what_is_missing_and_ends_as_if_never_stopped(made, tmp_path, monkeypatch):
+    monkeypatch.setattr(Sampler, "batch_size", lambda sampler, settings: 2)
     project, stop = open_project(tmp_path / "project"), threading.Event()
 
     def report(done, total, words):
-        if words == "1 of 6 images":  # batches grow from one image on
+        if words == "2 of 6 images":
             stop.set()
 
     found = make_candidates_of(project, REQUEST, report, stop)
-    assert found.is_unfinished and 0 < found.done < 6
+    assert found.is_unfinished and found.done == 2
     kept = {path: path.stat().st_mtime_ns for path in files(project)}
     files(project)[0].write_bytes(b"")  # as a crash of the machine may leave it
     (found.folder / ".unfinished/00000-002.png").write_bytes(b"half")

@@ -16,7 +16,9 @@ import gradio as gr
 from dpo import StudioError
 from dpo.groups import View
 from dpo.library import Scan, resolve_folder
+from dpo.rejects import pairs_in_need
 from dpo.runs import MINIMUM_PAIRS
+from ui.candidates_part import create_candidates, draw_candidates, find_set, standing
 from ui.datasets import Datasets, create_datasets, show_datasets
 from ui.parts import report_part, text_part
 from ui.picker import create_picker
@@ -52,6 +54,7 @@ class Seen(NamedTuple):
     index: int = -1
     picks: tuple = ()  # of the review: what it shows changes with picks, and with files that were found
     is_ready: bool = False  # there is something to pick from
+    candidates: tuple = ()  # how the newest of their jobs is doing, and how many pairs need a rejected image
     awaited: float = 0.0  # when the scan began that the person waits for: the step folds at its end, and at that of no other
 
 
@@ -71,6 +74,7 @@ def create_pairs_tab(studio: Studio, session: gr.State) -> PairsTab:
         problem = text_part(tone="bad", elem_id="folder-problem")
         progress = report_part("scan-progress")
         shelf = create_shelf(studio, session)
+        candidates = create_candidates(studio, session)
     picker = create_picker(studio, session)
     with gr.Accordion("3 Review", open=False, elem_classes="step", elem_id="review-step") as review_step:
         review = create_review(studio, session)
@@ -84,7 +88,7 @@ def create_pairs_tab(studio: Studio, session: gr.State) -> PairsTab:
     seen = gr.State(Seen())
     images_outputs = [images_step, scan, stop, problem, progress]
     pick_outputs = [review_step, review, exchange, scorers, reason, next_step]
-    outputs = [seen, picker, shelf, *images_outputs, *pick_outputs]
+    outputs = [seen, picker, shelf, *images_outputs, *pick_outputs, *candidates.outputs]
 
     def refresh(current: Session) -> tuple:
         """Everything of the tab, for a page that was just loaded or a tab that was just opened."""
@@ -93,7 +97,8 @@ def create_pairs_tab(studio: Studio, session: gr.State) -> PairsTab:
         if now.is_ready:
             project.previews.prepare(folder_of(studio, current))
         shown = (_show_picker(studio, current, now.is_ready), show_shelf(studio, current))
-        return (now, *shown, *_show_images(studio, current, folds=True), *_show_picks(studio, current))
+        steps = *_show_images(studio, current, folds=True), *_show_picks(studio, current), *draw_candidates(studio)
+        return (now, *shown, *steps)
 
     def look(current: Session, known: Seen) -> tuple:
         """What changed since the page last looked."""
@@ -101,6 +106,9 @@ def create_pairs_tab(studio: Studio, session: gr.State) -> PairsTab:
         now = _look(studio, current, known.is_ready)._replace(awaited=known.awaited) if known.scan is not None else known
         if now == known:
             return (gr.skip(),) * len(outputs)
+        made = (gr.skip(),) * len(candidates.outputs) if now.candidates == known.candidates else draw_candidates(studio)
+        if now._replace(candidates=known.candidates) == known:
+            return (now, *(gr.skip(),) * (len(outputs) - 1 - len(made)), *made)
         is_over = now.scan[-1:] != (False,)
         has_ended = is_over and now.scan != known.scan
         if has_ended and now.is_ready:
@@ -118,6 +126,7 @@ def create_pairs_tab(studio: Studio, session: gr.State) -> PairsTab:
                 else _show_images(studio, current, folds=has_ended and now.scan[:1] == (now.awaited,))
             ),
             *((gr.skip(),) * len(pick_outputs) if now.picks == known.picks else _show_picks(studio, current)),
+            *made,
         )
 
     def start_scan(current: Session, wanted: str) -> tuple:
@@ -140,6 +149,12 @@ def create_pairs_tab(studio: Studio, session: gr.State) -> PairsTab:
         current = replace(current, folder=str(uploads_folder(project)), view=View(""))
         return gr.HTML(text=""), current, *refresh(current)
 
+    def pick_from(current: Session, name: str) -> tuple:
+        if (found := find_set(studio, name)) is None:
+            return gr.HTML(text="That set is gone. Choose another one."), gr.skip(), *(gr.skip(),) * len(outputs)
+        current = replace(current, folder=str(found.folder), view=View(""))
+        return gr.HTML(text=""), current, *refresh(current)
+
     def stop_what_runs() -> None:
         for running in (studio.uploads.current, project.library.current_scan()):
             if running:
@@ -158,6 +173,7 @@ def create_pairs_tab(studio: Studio, session: gr.State) -> PairsTab:
         event(start_scan, [session, folder], [refusal, session, *outputs], show_progress="hidden")
     stop.click(stop_what_runs, queue=False, show_progress="hidden")
     upload.click(None, js=CHOOSE_FILES)
+    candidates.pick.click(pick_from, [session, candidates.chosen], [refusal, session, *outputs], show_progress="hidden")
     shelf.take_in(take_in, session, [refusal, session, *outputs], show_progress="hidden")
     quiet = {"queue": False, "show_progress": "hidden"}
     # Through the queue: Gradio notices a changed state, which the browser has to remember, only there.
@@ -189,6 +205,7 @@ def _look(studio: Studio, session: Session, was_ready: bool = False) -> Seen:
         upload=(str(upload.folder), upload.done, upload.finished.is_set()) if upload else (),
         index=library.revision(),
         picks=(studio.project.picks.revision(), library.revision() if scan is None or scan.finished.is_set() else -1),
+        candidates=(*standing(studio), len(pairs_in_need(studio.project))),
         is_ready=not is_short and bool(library.catalogue(View(folder=folder)).lines),
     )
 

@@ -14,13 +14,14 @@ from pathlib import Path
 
 import gradio as gr
 
+from ui.candidates_part import standing as candidates_standing
 from ui.session import Studio
 from ui.words import job_line
 
 
 def create_pulse(studio: Studio, wake: Callable[[], None]) -> gr.HTML:
-    """The component. Its events: `news` (of scans, uploads, the index, or of picks), `job_news`, and `tab_shown` (`tab`: its
-    id). `wake` is called at every beat of every page."""
+    """The component. Its events: `news` (of scans, uploads, candidates, the index, or of picks), `job_news`, and `tab_shown`
+    (`tab`: its id). `wake` is called at every beat of every page."""
     process = secrets.token_hex(8)  # a page that meets another process has lost its session there, and loads anew
 
     def beat(payload: dict) -> dict:
@@ -33,6 +34,7 @@ def create_pulse(studio: Studio, wake: Callable[[], None]) -> gr.HTML:
                 (scan.begun, scan.done, scan.finished.is_set()) if scan else (),
                 (str(upload.folder), upload.done, upload.finished.is_set()) if upload else (),
                 project.library.revision(),
+                candidates_standing(studio),
             ),
             "picks": project.picks.revision(),
         }
