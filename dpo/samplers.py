@@ -71,7 +71,7 @@ def check_sampling(model: str, sampler: str, *, from_picture: bool) -> None:
     if sampler:
         choose_sampler(pipeline, _schedule(model), sampler)
     if from_picture:
-        check_image_to_image(pipeline)
+        check_image_to_image(pipeline, sampler)
 
 
 def choose_sampler(pipeline: str, schedule: dict, sampler: str) -> tuple[str, dict]:
@@ -84,14 +84,19 @@ def choose_sampler(pipeline: str, schedule: dict, sampler: str) -> tuple[str, di
     return known[sampler]
 
 
-def check_image_to_image(pipeline: str) -> None:
-    """Raises SamplerError for a pipeline whose images cannot start from a picture."""
+def check_image_to_image(pipeline: str, sampler: str) -> None:
+    """Raises SamplerError for a pipeline whose images cannot start from a picture, or cannot with that sampler.
+
+    The pipelines of flow models count the first of the steps that are left, and Heun's two calls a step they count double.
+    """
     if pipeline not in IMAGE_TO_IMAGE:
         from dpo.architectures import ARCHITECTURES
 
         able = ", ".join(ARCHITECTURES[name].title for name in IMAGE_TO_IMAGE)
         title = ARCHITECTURES[pipeline].title if pipeline in ARCHITECTURES else pipeline
         raise SamplerError(f"{title} cannot start from a picture. Leave the picture out, or choose one of these models: {able}.")
+    if sampler == "Heun" and pipeline not in DDPM_PIPELINES:
+        raise SamplerError("Heun cannot start from a picture with this model. Leave the picture out, or choose another sampler.")
 
 
 def _schedule(model: str) -> dict:

@@ -151,26 +151,33 @@ def paint(
     images: list[Image.Image] = [None] * len(rows)
     pipeline = _pipeline_for(family, settings.sampler, start)
     takes = inspect.signature(pipeline.__call__).parameters
-    options = family.sampling_options(settings.guidance_scale) | _size_or_start(fitting_size(family, settings), start, takes)
+    size = fitting_size(family, settings)
+    options = family.sampling_options(settings.guidance_scale) | {
+        name: side for name, side in zip(("width", "height"), size, strict=True) if name in takes
+    }
+    picture = start and ImageOps.fit(start.picture, size, Image.Resampling.LANCZOS)
     done = 0
     for indices in _by_shape([encoded for encoded, _ in rows]):
 
-        def after_step(index: int, done: int = done, size: int = len(indices)) -> None:
+        def after_step(index: int, done: int = done, rows_here: int = len(indices)) -> None:
             if stop is not None and stop.is_set():
                 raise _Stopped
             if on_step is not None:
                 # A sampler may call the model more than once a step, and from a picture on there are fewer steps.
                 calls = max(1, int(len(pipeline.scheduler.timesteps) * (start.strength if start else 1)))
                 steps = min(settings.sampling_steps, (index + 1) * settings.sampling_steps // calls)
-                on_step((done * settings.sampling_steps + steps * size) // len(rows))
+                on_step((done * settings.sampling_steps + steps * rows_here) // len(rows))
 
         seeds = [rows[index][1] for index in indices]
         first = [branch.seed] * len(seeds) if branch else seeds
+        # A picture for each row: of a single one, some pipelines would draw from the first row's generator alone.
+        begun = {"image": [picture] * len(seeds), "strength": start.strength} if start else {}
         try:
             with branching(family, branch, seeds, settings.sampling_steps) if branch else nullcontext():
                 painted = pipeline(
                     **_joined([rows[index][0] for index in indices]),
                     **options,
+                    **begun,
                     **_watched(after_step, takes),
                     num_inference_steps=settings.sampling_steps,
                     generator=[torch.Generator().manual_seed(seed) for seed in first],
@@ -190,19 +197,11 @@ def _pipeline_for(family: Family, sampler: str, start: Start | None):
         pipeline = copy.copy(pipeline)
         pipeline.scheduler = make_scheduler(family.pipeline, sampler)
     if start is not None:
-        check_image_to_image(type(pipeline).__name__)
+        check_image_to_image(type(pipeline).__name__, sampler)
         bar = getattr(pipeline, "_progress_bar_config", {})
         pipeline = AutoPipelineForImage2Image.from_pipe(pipeline)
         pipeline.set_progress_bar_config(**bar)
     return pipeline
-
-
-def _size_or_start(size: tuple[int, int], start: Start | None, takes: Mapping[str, object]) -> dict[str, object]:
-    """What the call is told of the size: itself, and of a picture that it fits, where some pipelines see it."""
-    told = {name: side for name, side in zip(("width", "height"), size, strict=True) if name in takes}
-    if start is not None:
-        told |= {"image": ImageOps.fit(start.picture, size, Image.Resampling.LANCZOS), "strength": start.strength}
-    return told
 
 
 class _Stopped(Exception):

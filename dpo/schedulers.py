@@ -16,7 +16,14 @@ from dpo.samplers import DDPM_PIPELINES, choose_sampler
 PLAIN = {"use_karras_sigmas": False, "use_exponential_sigmas": False, "use_beta_sigmas": False}
 
 
-class FlowDPMSolver(DPMSolverMultistepScheduler):
+class _ScalesNoise:
+    """What pipelines ask of a flow's scheduler when they start from a picture."""
+
+    def scale_noise(self, sample, timestep, noise):
+        return self.add_noise(sample, noise, timestep)
+
+
+class FlowDPMSolver(_ScalesNoise, DPMSolverMultistepScheduler):
     """That of diffusers, for pipelines that give every scheduler sigmas and a shift: it has sigmas of its own."""
 
     def set_timesteps(self, num_inference_steps=None, device=None, sigmas=None, mu=None):
@@ -36,7 +43,7 @@ class FlowHeun(FlowMatchHeunDiscreteScheduler):
         super().set_timesteps(num_inference_steps if sigmas is None else len(sigmas), device)
 
 
-class FlowUniPC(UniPCMultistepScheduler):
+class FlowUniPC(_ScalesNoise, UniPCMultistepScheduler):
     """That of diffusers, for pipelines that give it sigmas as a list."""
 
     def set_timesteps(self, num_inference_steps=None, device=None, sigmas=None, mu=None):
