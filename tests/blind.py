@@ -12,9 +12,11 @@ from dpo.project import Project
 from tests.pictures import write_prompted
 
 
-def make_test(project: Project, items: int = 6, prompts: int = 0, name: str = "cats-1", **more) -> BlindTest:
-    """A test with all its images; `prompts` 0: one prompt an item."""
-    found = tuple(BlindItem(number, f"a cat, number {number % (prompts or items)}", 100 + number) for number in range(items))
+def make_test(
+    project: Project, items: int = 6, prompts: int = 0, name: str = "cats-1", words: str = "a cat, number", **more
+) -> BlindTest:
+    """A test with all its images; `prompts` 0: one prompt an item. `words` begin each prompt."""
+    found = tuple(BlindItem(number, f"{words} {number % (prompts or items)}", 100 + number) for number in range(items))
     usual = {
         "model": "demo", "adapter": str(project.path / "adapter.safetensors"), "strength": 1.0, "sampling_steps": 4,
         "guidance_scale": 3.0, "width": 64, "height": 64, "questions": ("overall",), "items": found, "made": 1_000_000.0,
