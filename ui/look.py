@@ -20,7 +20,7 @@ HERE = Path(__file__).parent
 SCRIPTS = ("look_ask.js", "look_stage.js", "look_zoom.js", "look_view.js")
 
 TEMPLATE = """
-<section class="look" data-mode="side" aria-label="Base beside adapter">
+<section class="look" data-way="side" aria-label="Base beside adapter">
   <p class="problem" role="alert"></p>
   <div class="nothing" id="nothing-compared" hidden><p></p></div>
   <div class="report" id="compare-report" hidden><h3 role="status"></h3><i class="bar"><b></b></i><p></p></div>
@@ -64,10 +64,9 @@ TEMPLATE = """
           <div class="divider" role="slider" tabindex="0" aria-label="How much of the base is seen" aria-valuemin="0"
             aria-valuemax="100"></div>
         </div>
-        <figcaption><span class="left"></span><span class="right"></span></figcaption>
+        <figcaption><span class="left" role="status"></span><span class="right"></span></figcaption>
       </figure>
     </div>
-    <p class="difference-words" role="status"></p>
     <p class="hint"><span class="how"></span><span class="rows"><kbd>↑</kbd> <kbd>↓</kbd> rows</span><span
       class="adapters"><kbd>←</kbd> <kbd>→</kbd> adapters</span><span><kbd>1</kbd> to <kbd>4</kbd> ways</span><span><kbd>+</kbd>
       <kbd>-</kbd> or wheel: zoom, drag to move</span></p>

@@ -10,6 +10,7 @@ const LARGE_PIXELS = 128; // an image no larger is shown pixel by pixel
 const stage = find(".stage");
 const divider = find(".divider");
 let mode = MODES[0], shownRow = 0, shownVariant = 1, divide = 50;
+let difference = ""; // of the two that are shown, in words
 let painting = 0; // which pair of images is on its way: an older one that arrives late is not shown
 
 const shown = () => rows[shownRow];
@@ -24,7 +25,7 @@ function choose(row, variant = shownVariant) {
 
 function chooseMode(name) {
   mode = name;
-  look.dataset.mode = mode;
+  look.dataset.way = mode;
   for (const button of element.querySelectorAll(".ways button")) button.setAttribute("aria-pressed", button.dataset.mode === mode);
   setText(find(".hint .how"), { side: "Hold F to flip.", slider: "Drag, or use the arrow keys.", flip: "Hold F, or press and hold the image.", difference: "" }[mode]);
   paintCaptions();
@@ -36,6 +37,7 @@ function chooseMode(name) {
 async function paintStage() {
   const row = shown();
   const ticket = ++painting;
+  difference = "";
   find(".viewer").hidden = !row;
   if (!row) return;
   setText(find(".prompt"), row.prompt);
@@ -82,7 +84,7 @@ function paintCaptions() {
   const base = job.variants[0].label, other = job.variants[shownVariant].label;
   const isFlipped = stage.classList.contains("flipped");
   setText(find(".base figcaption"), base);
-  setText(find(".other .left"), mode === "slider" ? base : "");
+  setText(find(".other .left"), mode === "slider" ? base : mode === "difference" ? difference : "");
   setText(find(".other .right"), isFlipped && mode !== "difference" ? base : other);
 }
 
@@ -128,12 +130,11 @@ divider.addEventListener("keydown", (event) => {
 // What is drawn comes from what is shown; the number from the app, out of the files as they were saved.
 async function paintDifference() {
   const row = shown(), ticket = painting;
-  const words = find(".difference-words");
   if (mode !== "difference" || !row || stage.dataset.shown !== `${shownRow} ${shownVariant}`) return;
   const [base, other] = [".base img", ".shown-other img"].map((selector) => stage.querySelector(selector));
   const canvas = stage.querySelector("canvas");
   const width = (canvas.width = base.naturalWidth), height = (canvas.height = base.naturalHeight);
-  if (!width || other.naturalWidth !== width || other.naturalHeight !== height) return setText(words, "These two cannot be laid over each other.");
+  if (!width || other.naturalWidth !== width || other.naturalHeight !== height) return sayDifference("These two cannot be laid over each other.");
   const context = canvas.getContext("2d", { willReadFrequently: true });
   const [first, second] = [base, other].map((image) => {
     context.drawImage(image, 0, 0);
@@ -143,5 +144,10 @@ async function paintDifference() {
     first.data[place] = place % 4 === 3 ? 255 : BRIGHTER * Math.abs(first.data[place] - second.data[place]);
   context.putImageData(first, 0, 0);
   const answer = await ask("look_difference", { key: job.key, row: shownRow, variant: shownVariant });
-  if (answer && ticket === painting) setText(words, answer.text);
+  if (answer && ticket === painting) sayDifference(answer.text);
+}
+
+function sayDifference(words) {
+  difference = words;
+  paintCaptions();
 }
