@@ -79,7 +79,7 @@ def _draw(outcome: Outcome, headline: str, path: Path) -> None:
 
     write(0.05, 0.975, f"{test.run or Path(test.adapter).stem}: {QUESTIONS[outcome.question]}", 12, _DIM)
     write(0.05, 0.945, "no decisive vote yet" if verdict.rate is None else f"{verdict.rate:.0%} for the adapter", 30)
-    write(0.05, 0.885, textwrap.fill(headline, 100), 11, _DIM)
+    write(0.05, 0.885, textwrap.fill(headline, 112), 11, _DIM)
     _draw_interval(figure, outcome)
     facts = [f"{verdict.votes:,} votes, {verdict.ties:,} ties", f"{len(outcome.prompts):,} prompts"]
     facts += [f"{len(outcome.voters)} people" if len(outcome.voters) > 1 else "1 person"]
@@ -119,8 +119,8 @@ def _draw_pairs(figure, outcome: Outcome, write) -> None:
             axes = figure.add_axes((left + number * width / 2, bottom, width / 2 - 0.006, height - 0.03))
             with Image.open(outcome.test.image(item, side)) as image:
                 axes.imshow(image.convert("RGB"), interpolation="nearest" if max(image.size) <= 128 else "antialiased")
-            axes.set(xticks=[], yticks=[])
+            axes.set(xticks=[], yticks=[], anchor="N")
             for spine in axes.spines.values():
                 spine.set(color=_ACCENT if side == chosen else _GROUND, linewidth=3)
-        write(left, bottom + height - 0.012, textwrap.shorten(item.prompt, 62, placeholder=" ..."), 9)
+        write(left, bottom + height - 0.014, textwrap.shorten(item.prompt, 62, placeholder=" ..."), 9)
     write(0.05, 0.022, "Base left, adapter right; the edge is what was preferred. Pairs drawn by lot.", 9, _DIM)

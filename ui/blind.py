@@ -143,7 +143,7 @@ def create_blind_part(studio: Studio, session: gr.State) -> BlindPart:
     def show(current: Session, event: gr.EventData) -> tuple:
         try:
             described = describe_card(studio, str(event.test), str(event.question))
-        except (StudioError, KeyError):  # deleted meanwhile: the voting part says so
+        except StudioError:  # deleted meanwhile: the voting part says so
             return gr.skip(), gr.skip()
         return gr.HTML(card=described, session=page_session(studio, current)), [event.test, event.question]
 

@@ -83,8 +83,8 @@ def make_images(studio: Studio, payload: dict) -> dict:
 
 
 def describe_card(studio: Studio, test: str, question: str) -> dict:
-    """The result, as the page shows it. Raises BlindError for a test that is not there."""
-    outcome = find_outcome(studio.project, test, question)
+    """The result, as the page shows it. Raises BlindError for a test or a question that is not there."""
+    outcome = _outcome(studio, {"test": test, "question": question})
     verdict = outcome.verdict
     low, high = verdict.interval
     return {
