@@ -69,8 +69,8 @@ def test_the_prompts_of_the_images_are_offered_each_once(studio, tmp_path):
 
 
 def test_counts_are_said_before_anything_is_made(tmp_path):
-    assert count_words("a\nb\na", 6, True).text == "2 prompts × 12 = 24 images"
-    assert [count_words(prompts, number, False).text for prompts, number in (("", 6), ("a", None), ("a", 1))] == [
+    assert count_words("a\nb\na", 6, True) == "2 prompts × 12 = 24 images"
+    assert [count_words(prompts, number, False) for prompts, number in (("", 6), ("a", None), ("a", 1))] == [
         "", "", "1 prompt × 1 = 1 image",
     ]  # fmt: skip
     request = CandidatesRequest("one", prompts=("a",), per_prompt=6)

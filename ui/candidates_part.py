@@ -142,9 +142,11 @@ def create_candidates(studio: Studio, session: gr.State) -> CandidatesPart:
     differ.input(lambda differ: gr.Number(visible=differ == DETAILS), differ, share, **quiet)
     taken = own.click(lambda current: "\n".join(known_prompts(studio, current)), session, prompts, **quiet)
     demo = painted.click(lambda: ("\n".join(demo_prompts(DEMO_PROMPTS, DEMO_SEED)), "demo"), None, [prompts, model], **quiet)
-    counted = {"fn": count_words, "inputs": [prompts, per_prompt, both], "outputs": estimate, "trigger_mode": "always_last"}
     for event in (prompts.input, per_prompt.input, both.input, taken.then, demo.then):
-        event(**counted, **quiet)
+        event(
+            lambda *typed: gr.HTML(text=count_words(*typed)), [prompts, per_prompt, both], estimate,
+            trigger_mode="always_last", **quiet,
+        )  # fmt: skip
     return CandidatesPart(outputs, pick, chosen)
 
 
@@ -208,10 +210,10 @@ def known_prompts(studio: Studio, session: Session) -> list[str]:
     return list(dict.fromkeys(" ".join(faces[line.key].prompt.split()) for line in lines if line.key in faces))
 
 
-def count_words(prompts: str, per_prompt: float | None, both: bool) -> dict:
-    """How many images that would be."""
+def count_words(prompts: str, per_prompt: float | None, both: bool) -> str:
+    """How many images that would be; "" for none."""
     number, each = len(read_lines(prompts)), int(per_prompt or 0) * (2 if both else 1)
-    return gr.HTML(text=f"{count(number, 'prompt')} × {each:,} = {count(number * each, 'image')}" if number and each else "")
+    return f"{count(number, 'prompt')} × {each:,} = {count(number * each, 'image')}" if number and each else ""
 
 
 def set_words(found: CandidateSet) -> str:
