@@ -74,7 +74,7 @@ def create_form() -> Form:
     prompts = gr.Textbox("", label="Prompts", info="One a line.", lines=5, max_lines=12, elem_id="prompts")
     with gr.Row(elem_classes="from"):
         text_part("Take")
-        held_out = gr.Button("those held out", size="sm", elem_id="prompts-held-out")
+        held_out = gr.Button("held out", size="sm", elem_id="prompts-held-out")
         lists = {name: gr.Button(name, size="sm", elem_classes="prompt-list") for name in prompt_lists()}
         file = gr.UploadButton("a text file", file_types=[".txt"], size="sm", elem_id="prompts-file")
     said = text_part(elem_id="prompts-said")

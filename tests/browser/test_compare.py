@@ -183,7 +183,7 @@ def test_pressing_the_image_flips_it_in_flip_mode(page):
 def test_the_difference_of_identical_images_is_nothing_and_that_of_others_is_brightened(page):
     choose(page, 0, 2)
     page.locator("#results [data-mode=difference]").click()
-    page.locator("#results .difference-words", has_text="Identical: no pixel differs.").wait_for()
+    page.locator("#results .other .left", has_text="Identical: no pixel differs.").wait_for()
     largest = """() => {
       const canvas = document.querySelector('#results canvas'), size = canvas.width * canvas.height * 4;
       const data = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data;
@@ -193,7 +193,7 @@ def test_the_difference_of_identical_images_is_nothing_and_that_of_others_is_bri
     choose(page, 1, 2)
     # 150 - 30 and 200 - 30 in two of three channels, but for one pixel that is green in both
     mean = (120 + 170) / 3 * (1 - 1 / SIDE**2)
-    page.locator("#results .difference-words", has_text=f"Mean difference {mean:.3g} of 255").wait_for()
+    page.locator("#results .other .left", has_text=f"Mean difference {mean:.3g} of 255").wait_for()
     assert colour_at(page, MIDDLE) == (255, 0, 255)
 
 
