@@ -98,11 +98,11 @@ def test_the_model_is_small_and_holds_only_safetensors():
 
 @pytest.fixture(scope="module")
 def painted():
-    """200 samples of the shipped model: (words said, picture). Every word the captions know is asked for."""
+    """120 samples of the shipped model: (words said, picture). Every word the captions know is asked for."""
     torch.set_num_threads(2)
     rng = random.Random(2024)
     asked = []
-    for number in range(200):
+    for number in range(120):
         said = {
             "object": world.OBJECTS[number % len(world.OBJECTS)],
             "color": rng.choice(list(world.COLORS)),
@@ -112,7 +112,7 @@ def painted():
         }
         asked.append((said, world.describe(said["object"], said["color"], said["background"], said["size"], said["place"])))
     sampler, pictures = Sampler(load_pipeline("demo"), "demo"), []
-    for start in range(0, 200, 16):
+    for start in range(0, len(asked), 16):
         rows = [(prompt, 5000 + start + offset) for offset, (_, prompt) in enumerate(asked[start : start + 16])]
         pictures += sampler.sample(rows, SampleSettings())
     torch.set_num_threads(1)
@@ -192,16 +192,16 @@ def test_win_rates_count_ties_half_and_resample_whole_prompts():
 
 @pytest.mark.slow
 def test_the_command_runs_the_whole_loop_and_prints_one_json_object(tmp_path, capsys, monkeypatch):
-    fewer = partial(DemoOptions, prompts=24, seeds=4, judged_prompts=12)  # the whole takes minutes, and goes the same way
+    fewer = partial(DemoOptions, prompts=10, seeds=4, judged_prompts=4)  # the whole takes minutes, and goes the same way
     monkeypatch.setattr("dpo.demo.loop.DemoOptions", fewer)
     torch.set_num_threads(2)
-    assert main(["demo", "--steps", "3", "--pairs", "24", "--project", str(tmp_path / "loop"), "--json"]) == 0
+    assert main(["demo", "--steps", "3", "--pairs", "10", "--project", str(tmp_path / "loop"), "--json"]) == 0
     torch.set_num_threads(1)
     result = json.loads(capsys.readouterr().out)
-    assert result["samples"] == 24 and result["steps"] == 3 and result["pairs"] == 24
+    assert result["samples"] == 8 and result["steps"] == 3 and result["pairs"] == 10
     assert 0 <= result["win_rate_low"] <= result["win_rate"] <= result["win_rate_high"] <= 1
     assert set(result["seconds"]) == {"candidates", "picking", "training", "sampling", "judging", "total"}
-    assert len(list((tmp_path / "loop" / "judged").iterdir())) == 48
+    assert len(list((tmp_path / "loop" / "judged").iterdir())) == 16
 
 
 @pytest.mark.slow

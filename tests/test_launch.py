@@ -99,7 +99,7 @@ def test_who_stops_listening_ends_the_processes(run, program, tmp_path):
     assert next(events) == Note(0, "Loading")
     started = time.monotonic()
     events.close()
-    assert time.monotonic() - started < 10
+    assert time.monotonic() - started < 30
 
 
 def test_more_gpus_than_there_are_is_a_sentence(run, monkeypatch):

@@ -146,7 +146,7 @@ def test_stopping_is_prompt_and_preparing_can_go_on_later(make, tmp_path):
     os.kill(process.pid, signal.SIGSTOP)  # as if it were at an image for ever
     began = time.monotonic()
     previews.stop()
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 30
     assert process.poll() is not None and previews.progress is None
     assert 0 < len(shelf.notes) < 24, "what was drawn is noted"
     previews.prepare(tmp_path / "in")
