@@ -10,17 +10,13 @@ import torch
 from diffusers import PNDMScheduler, ZImagePipeline, ZImageTransformer2DModel
 
 from dpo.adapters import POLICY, attach_adapter
-from dpo.compare import start_compare
 from dpo.config import BASE, TrainConfig
 from dpo.events import SamplesSaved, StepEnd
 from dpo.families import load_family
 from dpo.families.noising import DDPM
 from dpo.fingerprints import weights_digest
-from dpo.jobs import JobRegistry
 from dpo.loading import Base
 from dpo.models import ModelError, describe_model, load_pipeline
-from dpo.pairs import Pair
-from dpo.project import open_project
 from dpo.runs import create_run
 from dpo.sampling import SampleSettings, paint
 from dpo.training import execute
@@ -355,22 +351,3 @@ def test_large_images_are_encoded_tile_by_tile_where_asked(tmp_path):
     _, folder, _ = folder_and_file(tmp_path, "sd")
     assert not load_pipeline(folder).vae.use_tiling
     assert load_pipeline(folder, vae_tiling=True).vae.use_tiling
-
-
-def test_compare_loads_the_model_as_the_run_that_made_the_adapter_did(tmp_path, monkeypatch):
-    """And as its name says alone, where the adapter or the model is another."""
-    project = open_project(tmp_path / "project")
-    config = TrainConfig(model="owner/name", prediction_type="v_prediction", quantization="nf4")
-    run = create_run(project.runs, "cats-1", config, [Pair("a", "b", "c")] * 4)
-    run.adapter.touch()
-    other = tmp_path / "other.safetensors"
-    other.touch()
-    asked = []
-    monkeypatch.setattr("dpo.models.load_pipeline", lambda model, precision, **base: asked.append(base) or 1 / 0)
-    for model, adapter in (("owner/name", run.adapter), ("owner/name", other), ("demo", run.adapter)):
-        job = start_compare(
-            project, JobRegistry(), model=model, adapter=adapter, strength=1.0, prompts=["a"], seeds=[1], sampling_steps=1,
-            guidance_scale=1.0,
-        )  # fmt: skip
-        assert job.finished.wait(10)
-    assert asked == [config.base, {}, {}]
