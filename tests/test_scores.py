@@ -149,7 +149,7 @@ def test_a_scores_file_that_is_damaged_is_made_anew_and_nothing_else_is_lost(her
 
 def test_agreement_counts_the_persons_own_pairs_with_ties_as_a_half(here, clip):
     """Right, wrong and a tie: 1.5 of 3. A fourth pair is no person's, and a fifth is confirmed, which proves nothing."""
-    here.put(clip, [[2, 1, 0, 0], [1, 2, 0, 0], [1, 1, 0, 0], [5, 0, 1, 0]])
+    here.put(clip, [[2, 1, 0, 0], [1, 2, 0, 0], [1, 1, 0, 0], [5, 0, 1, 2]])
     here.project.picks.apply([best_worst(group, number) for number, group in enumerate(here.groups[:3])])
     share = agreement_with_person(here.project, clip.identity)
     assert (share.wins, share.count) == (1.5, 3)
@@ -157,6 +157,7 @@ def test_agreement_counts_the_persons_own_pairs_with_ties_as_a_half(here, clip):
     assert add_proposals(here.project, propose_pairs(here.project, here.view, clip), clip, automatic=True) == 1
     assert agreement_with_person(here.project, clip.identity) == share
     here.project.picks.apply([review("swap", here.groups[3], 9, chosen=0, rejected=1)])
+    assert here.project.picks.pairs()[-1].source == "confirmed: pickscore clip"
     assert agreement_with_person(here.project, clip.identity) == share
 
 
