@@ -263,6 +263,7 @@ def test_rows_arrive_and_those_that_stand_there_stay_as_they_are(page, looking):
     assert first.get_attribute("data-mark") == "mine"
     assert page.locator("#results .stage").get_attribute("data-shown") == "1 2", "what a person looks at stays"
     assert page.locator("#stop-compare").is_hidden() and page.locator("#save-compare").is_visible()
+    page.locator("#job", has_text="idle").wait_for()  # the page has heard of the end, too
     asked = []
     page.on("request", lambda request: asked.append(request.post_data or "") if "component_server" in request.url else None)
     page.wait_for_timeout(2500)
