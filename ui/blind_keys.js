@@ -71,8 +71,11 @@ function answerName(name) {
   look(test, question);
 }
 
-// Somebody looks again: images may have been made meanwhile.
+// Somebody looks again: images may have been made meanwhile. What led here, such as the switch between Look and Test, must not
+// keep the arrow keys.
 function comeBack() {
+  const active = document.activeElement;
+  if (!active || !active.matches("textarea, input:not([type=radio])")) picker.focus({ preventScroll: true });
   flush();
 }
 
@@ -91,7 +94,8 @@ function start() {
     paint();
   }
   fit();
-  if (!isAway || outbox.size) flush(); // what nobody looks at loads nothing
+  if (!isAway) comeBack();
+  else if (outbox.size) flush(); // what nobody looks at loads nothing
 }
 
 // A test was started: it is the one to look at.

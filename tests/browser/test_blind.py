@@ -31,7 +31,9 @@ def wait_for_pair(page) -> None:
 
 def shown(page) -> list[str]:
     """The addresses of the two images on screen."""
-    return page.eval_on_selector_all("#blind .cell:not([hidden]) img", "images => images.map(image => image.getAttribute('src'))")
+    return page.eval_on_selector_all(
+        "#blind .cell:not([hidden]) img", "images => images.map(image => new URL(image.src).pathname)"
+    )
 
 
 def key_for(page, studio, test, side: str = "adapter") -> str:
