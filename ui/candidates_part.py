@@ -29,8 +29,9 @@ DEMO_PROMPTS, DEMO_SEED = 24, 300
 MOST_PROMPTS = 500  # taken over from the images at once
 DETAILS = "details only"
 CAUTION = (
-    "Such pairs teach what sets your images apart from the model's own, such as grain, compression and framing, more than taste. "
-    "Nobody has seen the two side by side. Train them briefly, and look in Compare for what was learned."
+    "Some pairs have a chosen image alone. A rejected one by the base model teaches what sets your images apart from the model's "
+    "own, such as grain, compression and framing, more than taste, for nobody has seen the two side by side. Train such pairs "
+    "briefly, and look in Compare for what was learned."
 )
 
 
@@ -43,7 +44,8 @@ class CandidatesPart(NamedTuple):
 
 
 def create_candidates(studio: Studio, session: gr.State) -> CandidatesPart:
-    with gr.Accordion("Generate candidates", open=False, elem_classes="step", elem_id="candidates-step"):
+    step = gr.Accordion("Generate candidates", open=False, elem_classes="step", elem_id="candidates-step")
+    with step, gr.Column(elem_classes="side"):
         prompts = gr.Textbox("", label="Prompts", info="One a line.", lines=4, max_lines=12, elem_id="candidate-prompts")
         with gr.Row(elem_classes="from"):
             text_part("Take")
@@ -84,9 +86,10 @@ def create_candidates(studio: Studio, session: gr.State) -> CandidatesPart:
             chosen = gr.Dropdown([], label="Sets", show_label=False, container=False, min_width=220, elem_id="candidate-set")
             pick = gr.Button("Pick from these", scale=0, min_width=140, elem_id="pick-candidates")
             go_on = gr.Button("Continue", scale=0, min_width=110, visible=False, elem_id="continue-candidates")
-        with gr.Group(visible=False, elem_id="rejects") as need:
-            text_part(CAUTION, tone="warn")
-            reject = gr.Button("Make rejected images", elem_id="make-rejects")
+        with gr.Column(visible=False, elem_id="rejects") as need:
+            text_part(CAUTION)
+            with gr.Row():
+                reject = gr.Button("Make rejected images", scale=0, min_width=260, elem_id="make-rejects")
     outputs = [adapter, generate, stop, report, sets, chosen, go_on, need, reject]
     asked = [
         name,
@@ -164,7 +167,7 @@ def draw_candidates(studio: Studio) -> tuple:
         gr.Row(visible=bool(found)),
         gr.Dropdown(choices=[(set_words(each), each.name) for each in found], **value),
         _continue(None if is_active else shown),
-        gr.Group(visible=need > 0),
+        gr.Column(visible=need > 0),
         gr.Button(f"Make rejected images for {count(need, 'pair')}", interactive=not is_active),
     )
 
