@@ -74,7 +74,7 @@ def group_scores(project: Project, view: View, scorer: str) -> dict[str, dict[st
 
 
 def agreement_with_person(project: Project, scorer: str) -> Share:
-    """Over the pairs that people made by picking: how often the scorer rates the chosen image above the rejected one.
+    """Over the pairs that people made by picking or voting: how often the scorer rates the chosen image above the rejected one.
 
     Imports do not count, for nobody knows who made them, and neither do confirmed proposals: whoever is shown a proposal is
     led by it.
@@ -96,8 +96,12 @@ def person_gaps(project: Project, scorer: str) -> list[tuple[float, str]]:
 
 
 def is_by_picking(picked: PickedPair) -> bool:
-    """Whether people made this pair themselves, and it counts."""
-    return picked.state == "used" and not picked.pair.source.startswith((AI, PROPOSAL, CONFIRMED, IMPORT))
+    """Whether people made this pair themselves, by picks or by votes in a blind test, and it counts."""
+    from dpo.blind import SOURCE  # which imports the project, and that imports us
+
+    source = picked.pair.source
+    is_vote = source.startswith(IMPORT + SOURCE)
+    return picked.state == "used" and (is_vote or not source.startswith((AI, PROPOSAL, CONFIRMED, IMPORT)))
 
 
 def uncertain_groups(project: Project, view: View) -> list[str]:

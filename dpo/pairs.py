@@ -26,7 +26,8 @@ class Pair:
     """Two images of one prompt, one of them preferred.
 
     `chosen` and `rejected` are file paths. `confidence` in (0.5, 1] is how sure the pick was. `source` says where the pair
-    came from: "best_worst", "duel", "triage", "import: NAME" or "demo". `rater` is the one person who made it and `round` the
+    came from: "best_worst", "duel", "triage", "import: NAME", "AI: NAME", "confirmed: NAME" (a scorer's, see
+    dpo/proposals.py) or "demo". `rater` is the one person who made it and `round` the
     round of candidates it is from, "" where that is not known or more than one. `max_timestep`: the place in the schedule, 1 for
     pure noise, from which on the images share their course (dpo/branching.py): noisier they teach nothing and are not trained.
     """

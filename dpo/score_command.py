@@ -1,4 +1,5 @@
-"""`python -m dpo score`: what a scorer says of a folder's groups, how often it agrees with the picks, and pairs it proposes."""
+"""`python -m dpo score`: what a scorer says of a folder's groups, how often it agrees with the picks, and pairs it proposes; or
+what it says of the base and the adapter of a blind test, beside the votes and never among them."""
 
 from __future__ import annotations
 
@@ -8,7 +9,8 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
-from dpo.agreement import agreement_with_person, group_scores
+from dpo.agreement import agreement_with_person, group_scores, score_comparison
+from dpo.blind import find_test
 from dpo.groups import View
 from dpo.library import resolve_folder
 from dpo.project import DEFAULT_PROJECT, Project, open_project
@@ -16,12 +18,15 @@ from dpo.proposals import add_proposals, propose_pairs
 from dpo.runs import Run, find_run
 from dpo.scorer_choice import KINDS, ScorerChoice
 from dpo.scores import score_view
+from dpo.votes import SIDES
 
 
 def score(args) -> None:
     """Score the images of a folder, and propose pairs of the best and the worst of every group that nobody has picked from."""
     project = open_project(args.project)
     choice = ScorerChoice(args.scorer, _model(project, args))
+    if args.test:
+        return _report_test(project, choice, args)
     view = View(resolve_folder(args.folder or project.path / "candidates"))
     project.library.scan(view.folder)
     report = score_view(project, view, choice, _tell)
@@ -48,8 +53,20 @@ def add_score_command(commands: argparse._SubParsersAction) -> None:
     pairs = command.add_mutually_exclusive_group()
     pairs.add_argument("--propose", action="store_true", help="store pairs for a person to confirm")
     pairs.add_argument("--automatic", action="store_true", help="store pairs that are used as they are, marked as AI")
+    pairs.add_argument("--test", metavar="NAME", help="report on base and adapter of this blind test instead")
     command.add_argument("--json", action="store_true", help="print one JSON object")
     command.set_defaults(command=score)
+
+
+def _report_test(project: Project, choice: ScorerChoice, args) -> None:
+    test = find_test(project, args.test)
+    rows = [(item.prompt, *(str(test.image(item, side)) for side in SIDES)) for item in test.ready()]
+    found = score_comparison(project, rows, choice)
+    if args.json:
+        print(json.dumps(asdict(found)))
+    else:
+        ends = f" [{found.interval[0]:.3g}, {found.interval[1]:.3g}]" if found.interval else ""
+        print(f"{found.sentence} {found.preferred}. Mean difference {found.mean_difference:.3g}{ends}.")
 
 
 def _model(project: Project, args) -> str:

@@ -19,8 +19,10 @@ from dpo.agreement import (
     score_comparison,
     uncertain_groups,
 )
+from dpo.blind import BlindItem, BlindTest, write_test
 from dpo.groups import View
 from dpo.jobs import AlreadyRunning, JobRegistry
+from dpo.picks import ImportedPair
 from dpo.progress import Asking
 from dpo.project import open_project
 from dpo.proposals import Proposal, add_proposals, discard_proposals, learn_slope, propose_pairs, spread_within
@@ -159,6 +161,15 @@ def test_agreement_counts_the_persons_own_pairs_with_ties_as_a_half(here, clip):
     here.project.picks.apply([review("swap", here.groups[3], 9, chosen=0, rejected=1)])
     assert here.project.picks.pairs()[-1].source == "confirmed: pickscore clip"
     assert agreement_with_person(here.project, clip.identity) == share
+
+
+def test_agreement_counts_votes_of_blind_tests_but_no_other_import(here, clip):
+    here.put(clip, [[2, 1, 0, 0], [1, 2, 0, 0]])
+    for group, source in zip(here.groups[:2], ("blind test cats", "a set"), strict=True):
+        paths = tuple(image.path for image in group.images[:2])
+        here.project.picks.import_pairs([ImportedPair(group.prompt, *keys(group)[:2], paths, 1.0, source, source)])
+    share = agreement_with_person(here.project, clip.identity)
+    assert (share.wins, share.count) == (1, 1)
 
 
 def test_agreement_without_pairs_is_none(here, clip):
@@ -331,6 +342,24 @@ def test_the_command_scores_reports_agreement_and_proposes_pairs(here, clip, cap
     assert [picked.state for picked in here.project.picks.picked_pairs()].count("proposed") == 3
     assert main([*arguments, "--model", clip.model, "--automatic"]) == 0  # nothing is left that nobody spoke of
     assert "0 pairs added as AI pairs" in capsys.readouterr().out
+
+
+def test_the_command_says_what_a_scorer_prefers_in_a_blind_test(here, clip, capsys):
+    items = tuple(BlindItem(number, group.prompt, number) for number, group in enumerate(here.groups))
+    path = here.project.path / "tests" / "cats"
+    test = BlindTest(path, "demo", "cats.safetensors", 1.0, 4, 3.0, 0, 0, ("overall",), items, 0.0)
+    write_test(test)
+    rows = []
+    for item, group in zip(items[:3], here.groups, strict=False):  # the fourth is not painted yet
+        for side, image in zip(("base", "adapter"), group.images, strict=False):
+            shutil.copy(image.path, test.image(item, side))
+        rows.append((item.prompt, *(str(test.image(item, side)) for side in ("base", "adapter"))))
+    arguments = ["score", "--project", str(here.project.path), "--scorer", "pickscore", "--model", clip.model, "--test", "cats"]
+    assert main([*arguments, "--json"]) == 0
+    found = score_comparison(here.project, rows, clip)
+    assert json.loads(capsys.readouterr().out)["preferred"]["wins"] == found.preferred.wins
+    assert main(arguments) == 0
+    assert capsys.readouterr().out.startswith(f"pickscore clip prefers the adapter in {found.preferred.wins:g} of 3.")
 
 
 def test_the_command_names_what_is_missing(here, capsys):
