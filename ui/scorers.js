@@ -27,8 +27,9 @@ async function ask(name, payload = {}) {
     if (props.session.token === token) trigger("attach", {});
     return;
   }
-  if (!answer || answer.error) setText(find(".problem"), answer ? answer.error : "The app does not answer.");
-  else paint(answer, name);
+  if (answer && !answer.error) return paint(answer, name);
+  setText(find(".problem"), answer ? answer.error : "The app does not answer.");
+  if (!answer) asking = setTimeout(look, 3 * AGAIN_MS);
 }
 
 function look() {
