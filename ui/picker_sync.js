@@ -126,7 +126,7 @@ async function flush() {
   try {
     answer = await server.sync({
       token, view, client, left, rater: rater(), mode, first, again, operations, want, have, recent, before: oldest,
-      rules: newRules, facts: wantsFacts, sort: props.session.sort,
+      rules: newRules, facts: wantsFacts, sort: props.session && props.session.sort,
     });
   } catch {} // no answer: the app was closed, or the connection is gone
   isSyncing = false;
