@@ -41,8 +41,8 @@ TEMPLATE = f"""
   <p class="job" role="status"></p><i class="bar" hidden><b></b></i>
   <p class="facts" role="status"></p>
   <div class="pairs">
-    <button type="button" class="button propose">Propose pairs to confirm</button>
-    <button type="button" class="button automatic">Add automatic AI pairs</button>
+    <button type="button" class="button propose" disabled>Propose pairs to confirm</button>
+    <button type="button" class="button automatic" disabled>Add automatic AI pairs</button>
     <button type="button" class="quiet discard-proposed" hidden></button>
     <button type="button" class="quiet discard-used" hidden></button>
   </div>
