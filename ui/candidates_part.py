@@ -24,7 +24,7 @@ from ui.session import Session, Studio, view_of
 from ui.words import count, duration, holder
 
 KIND = "candidates"
-NO_ADAPTER = ("none, the base model alone", "")
+NO_ADAPTER = ("none", "")
 DEMO_PROMPTS, DEMO_SEED = 24, 300
 MOST_PROMPTS = 500  # taken over from the images at once
 DETAILS = "details only"
