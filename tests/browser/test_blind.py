@@ -104,7 +104,7 @@ def test_votes_wait_through_a_lost_connection_and_a_reload(page, url, studio, bl
     reload(page)
     wait_until(lambda: len(votes(studio, blind)) == 3)
     assert [vote.result for vote in votes(studio, blind)] == ["left", "right", "tie"]
-    assert waiting(page) == 0
+    wait_until(lambda: waiting(page) == 0)  # the answer has come too
 
 
 def test_prompts_are_text_questions_are_asked_apart_and_a_phone_has_room_for_all(page, url, studio):
