@@ -84,11 +84,11 @@ def create_form() -> Form:
         sampler = gr.Dropdown([OWN_SAMPLER], value="", label="Sampler", elem_id="look-sampler")
         steps = gr.Number(20, label="Sampling steps", info="More is slower and finer.")
         guidance = gr.Number(3.0, label="Guidance", info="How strictly the prompt is followed.")
-        width = gr.Number(None, label="Width", info="Pixels. Empty: the model's own.")
-        height = gr.Number(None, label="Height", info="Pixels. Empty: the model's own.")
+        width = gr.Number(0, label="Width", info="Pixels. 0: the model's own.")
+        height = gr.Number(0, label="Height", info="Pixels. 0: the model's own.")
         negative = gr.Textbox("", label="Negative prompt", lines=2, max_lines=4)
         picture = gr.Image(
-            label="Picture to start from", type="filepath", sources=["upload", "clipboard"], height=170, elem_id="look-picture"
+            label="Picture to start from", type="filepath", sources=["upload", "clipboard"], height=190, elem_id="look-picture"
         )
         picture_strength = gr.Number(0.6, label="Change", info="Above 0, to 1: how much of the picture is painted over.")
         image_format = gr.Dropdown(["png", "jpeg", "webp"], value="png", label="Image files", elem_id="look-format")
