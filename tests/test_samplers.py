@@ -55,6 +55,21 @@ def test_every_sampler_of_a_family_lands_on_the_clean_image(name):
         assert (tiny.latents(landed, pipeline) - clean).abs().max() < 1e-2, sampler
 
 
+@pytest.mark.parametrize(("name", "factor"), [("flux.1_dev", 2.25), ("sd_3.5", 3.0)])
+def test_the_schedule_is_shifted_as_the_model_has_it_by_the_images_size_or_always(name, factor):
+    """sigma = s u / (1 + (s - 1) u) at places u of equal distance, with s = exp(mu) where the size decides."""
+    pipeline = TINIES[name].build()
+    heun, solver = (make_scheduler(pipeline, sampler) for sampler in ("Heun", "DPM++ 2M"))
+    lowest = float(heun.sigma_min)
+    for scheduler in (heun, solver):
+        scheduler.set_timesteps(sigmas=np.ones(8), mu=np.log(2.25))
+    for sigmas, u in (
+        (heun.sigmas[[1, 3, 5]], np.linspace(1, lowest, 8)[1:4]),
+        (solver.sigmas[:8], np.linspace(0.999, 0, 9)[:8]),
+    ):
+        np.testing.assert_allclose(np.asarray(sigmas), factor * u / (1 + (factor - 1) * u), rtol=1e-5)
+
+
 def test_deterministic_samplers_agree_as_steps_grow_and_differ_with_few():
     family = load_family(build_pipeline())
     rows = [(family.prompt_arguments(PROMPT, ""), 1)]

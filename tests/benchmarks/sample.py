@@ -10,7 +10,7 @@ import os
 import statistics
 import time
 
-ROUNDS = 7
+ROUNDS = 5
 LIMIT_SECONDS, LEAST_RATIO = 0.25, 0.97  # an image, on two cores; ours over plain
 
 
