@@ -102,6 +102,7 @@ def test_votes_wait_through_a_lost_connection_and_a_reload(page, url, studio, bl
     assert votes(studio, blind) == []
     page.unroute("**/gradio_api/**")
     reload(page)
+    page.get_by_role("tab", name="Compare").click()  # what waits is sent when the test is looked at again
     wait_until(lambda: len(votes(studio, blind)) == 3)
     assert [vote.result for vote in votes(studio, blind)] == ["left", "right", "tie"]
     wait_until(lambda: waiting(page) == 0)  # the answer has come too
