@@ -52,7 +52,7 @@ def test_a_scorer_proposes_and_a_person_keeps_or_turns_round_what_it_proposed(pi
     first.focus()
     page.keyboard.press("k")
     wait_until(lambda: [pair.prompt for pair in project.picks.pairs()] == [prompt])
-    page.locator("#review .card[aria-posinset='1'] .facts", has_text="confirmed: pickscore tiny").wait_for()
+    page.locator("#review .card[aria-posinset='1'] .facts", has_text="confirmed: pickscore tiny").wait_for(state="attached")
     page.locator("#review .line .undo").click()
     wait_until(lambda: project.picks.pairs() == [])
     page.locator("#review [data-filter=state]").select_option('"proposed"')
