@@ -41,7 +41,6 @@ def test_candidates_of_the_prompts_at_hand_are_made_and_picked_from_on_a_phone(p
     page.click("#generate")
     page.wait_for_selector("#candidates-progress h3:has-text('4 of 4 images, done')")
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
-    assert page.locator("#candidate-both").bounding_box()["width"] >= 150  # its words are there to be read
     page.click("#pick-candidates")
     page.wait_for_function("document.querySelector('#folder input, #folder textarea').value.endsWith('rounds/mine')")
     wait_for_screen(page)
