@@ -6,7 +6,8 @@ Scores compare images of one group only: two scorers have two units, and one sco
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 from statistics import median
@@ -14,12 +15,15 @@ from typing import TYPE_CHECKING
 
 from dpo.groups import View, identify, without_loras
 from dpo.intervals import mean_interval, share_interval
+from dpo.jobs import Job, JobRegistry
 from dpo.judging import AI, CONFIRMED, IMPORT, PROPOSAL
 from dpo.pairs import same_words
 from dpo.scorer_choice import ScorerChoice
 from dpo.scores import Ask
+from dpo.votes import SIDES
 
 if TYPE_CHECKING:
+    from dpo.blind import BlindTest
     from dpo.catalogue import Catalogue
     from dpo.picks import PickedPair
     from dpo.project import Project
@@ -154,18 +158,41 @@ def kendall_distance(one: Mapping[str, float], other: Mapping[str, float]) -> fl
     return apart / len(pairs) if pairs else 0.0
 
 
-def score_comparison(project: Project, rows: Sequence[tuple[str, str, str]], choice: ScorerChoice) -> ComparisonScores:
+def start_score_test(project: Project, jobs: JobRegistry, test: BlindTest, choice: ScorerChoice) -> Job:
+    """Queue what a scorer says of a blind test's images; the job's result becomes ComparisonScores. Raises AlreadyRunning."""
+    rows = [(item.prompt, *(str(test.image(item, side)) for side in SIDES)) for item in test.ready()]
+
+    def work(job: Job) -> ComparisonScores:
+        job.report(0, 0, f"loading {choice.name}")
+        return score_comparison(project, rows, choice, job.report, job.stop)
+
+    return jobs.submit("score_test", f"scoring {test.name} with {choice.name}", f"{test.name} {choice.identity}", work)
+
+
+def score_comparison(
+    project: Project,
+    rows: Sequence[tuple[str, str, str]],
+    choice: ScorerChoice,
+    report: Callable[[int, int, str], None] = lambda done, total, message: None,
+    stop: threading.Event | None = None,
+) -> ComparisonScores:
     """Judge base beside adapter. `rows`: (prompt, the base's image, the adapter's image), files. Files that cannot be opened are
-    left out with their row. Raises StudioError for a scorer that cannot be loaded. Loads torch."""
+    left out with their row, and after a stop those that were not reached. Raises StudioError for a scorer that cannot be loaded.
+    Loads torch."""
     from dpo.scorers import load_scorer
     from dpo.scores import AT_ONCE
 
     scorer = load_scorer(choice, project.cache)
     asks = [Ask("", str(path), choice.text_of(prompt)) for prompt, *paths in rows for path in paths]
-    scores = [score for start in range(0, len(asks), AT_ONCE) for score in scorer.score(asks[start : start + AT_ONCE])]
+    scores: list[float | None] = []
+    for start in range(0, len(asks), AT_ONCE):  # an even number at once: both images of a row
+        if stop is not None and stop.is_set():
+            break
+        report(start, len(asks), "scoring")
+        scores += scorer.score(asks[start : start + AT_ONCE])
     gaps = [
         (adapter - base, prompt)
-        for (prompt, _, _), base, adapter in zip(rows, scores[::2], scores[1::2], strict=True)
+        for (prompt, _, _), base, adapter in zip(rows, scores[::2], scores[1::2], strict=False)
         if base is not None and adapter is not None
     ]
     differences, prompts = [gap for gap, _ in gaps], [same_words(prompt) for _, prompt in gaps]

@@ -24,7 +24,7 @@ class AlreadyRunning(StudioError):
 class Job:
     """Work in the queue. `state`: "queued", "running", "done", "stopped" or "failed". `done` of `total` is its progress."""
 
-    kind: str  # "train", "compare", "test", "export", "probe", "candidates" or "score"
+    kind: str  # "train", "compare", "test", "export", "probe", "candidates", "score" or "score_test"
     title: str  # for people: "training cats-2"
     key: str  # the same key is never queued twice, e.g. the run's name
     state: str = "queued"

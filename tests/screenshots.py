@@ -17,17 +17,23 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from dpo.blind import list_tests
 from dpo.demo.candidates import demo_prompts, prepare_demo
 from dpo.demo.measures import MEASURES, read_scene
 from dpo.groups import Group
+from dpo.jobs import JobRegistry
 from dpo.project import Project, open_project
+from dpo.votes import SIDES
 from tests.browser.conftest import App, find_chromium, free_port
+from ui.images import file_url
+from ui.session import Studio, project_secret
 
 SIZE = {"width": 1440, "height": 900}
 PICTURES = Path(__file__).resolve().parent.parent / "docs"
 LARGEST_FILE = 400_000  # bytes
 PICKS_BEFORE_THE_PICTURE = 24
 SHOWN_PROMPTS, SHOWN_SEEDS = 8, (1, 2)  # of base beside adapter
+VOTES = 24
 LONGEST_WAIT = 3600  # seconds, for a run or a comparison; the machine may be busy with other things
 
 
@@ -58,6 +64,7 @@ def main() -> None:
             train(page, flags.steps, flags.out)
             prompts = demo_prompts(SHOWN_PROMPTS, 200, exclude=frozenset(pair.prompt for pair in project.picks.pairs()))
             compare(page, prompts, flags.out)
+            vote(page, project, flags.out)
             show_base_and_adapter(page, project, prompts, flags.out)
         finally:
             browser.close()
@@ -138,7 +145,11 @@ def browse(page, out: Path) -> None:
 
 def size_of(project: Project, key: str) -> float:
     """How large the object is; nothing recognisable is smaller than anything."""
-    with Image.open(project.library.image(key).path) as image:
+    return size_in(Path(project.library.image(key).path))
+
+
+def size_in(path: Path) -> float:
+    with Image.open(path) as image:
         picture = np.asarray(image.convert("RGB"))
     return MEASURES["larger"][0](picture) if read_scene(picture).color else 0.0
 
@@ -182,6 +193,38 @@ def compare(page, prompts: list[str], out: Path) -> None:
     page.mouse.move(0, 0)
     save(page, out / "compare.png")
     say(f"{count} comparisons")
+
+
+def vote(page, project: Project, out: Path) -> None:
+    """A blind test: always for the larger object, which the app alone knows to be the adapter's or not."""
+    studio = Studio(project, JobRegistry(), project_secret(project.path))
+    page.locator("#compare-way").get_by_text("Test", exact=True).click()
+    page.locator("#blind-comparisons input").fill(str(VOTES))
+    page.locator("#start-blind").click()
+    page.locator("#job", has_text="making the blind test").wait_for()
+    page.locator("#job", has_text="idle").wait_for(timeout=LONGEST_WAIT * 1000)
+    (test,) = list_tests(project)
+    files = {file_url(studio, test.image(item, side)): test.image(item, side) for item in test.items for side in SIDES}
+    for number in range(VOTES):
+        page.locator("#blind .count", has_text=f"{number} of {VOTES}").wait_for()
+        page.locator("#blind .cell:not([hidden]) img").nth(1).wait_for()
+        shown = page.locator("#blind .cell:not([hidden]) img").evaluate_all(
+            "images => images.map((image) => image.getAttribute('src'))"
+        )
+        left, right = (size_in(files[address]) for address in shown)
+        if number == VOTES // 2:
+            page.mouse.move(0, 0)
+            page.wait_for_timeout(500)
+            page.locator("#blind").evaluate("part => window.scrollTo(0, part.getBoundingClientRect().top + window.scrollY - 60)")
+            save(page, out / "blind.png")
+        page.keyboard.press("ArrowUp" if left == right else "ArrowLeft" if left > right else "ArrowRight")
+    page.get_by_role("button", name="Show the result").click()
+    page.locator("#blind-card figure img").first.wait_for()
+    page.wait_for_timeout(2000)
+    page.locator("#blind-card").evaluate("card => window.scrollTo(0, card.getBoundingClientRect().top + window.scrollY - 60)")
+    page.wait_for_timeout(500)
+    save(page, out / "verdict.png")
+    say(page.locator("#blind-card .words").inner_text())
 
 
 def show_base_and_adapter(page, project: Project, prompts: list[str], out: Path) -> None:

@@ -17,6 +17,7 @@ from dpo.agreement import (
     kendall_distance,
     order_by_disagreement,
     score_comparison,
+    start_score_test,
     uncertain_groups,
 )
 from dpo.blind import BlindItem, BlindTest, write_test
@@ -29,10 +30,13 @@ from dpo.proposals import Proposal, add_proposals, discard_proposals, learn_slop
 from dpo.scorer_choice import ScorerChoice, ScorerError
 from dpo.scorers import load_scorer
 from dpo.scores import Ask, score_library, score_view
+from dpo.votes import SIDES
 from tests.asking import add_group
+from tests.blind import make_test
 from tests.clip import save_clip
 from tests.operations import best_worst, keys, review, undo
 from tests.pictures import paint_folder
+from ui.blind_scorers import comparison_words
 
 
 @pytest.fixture(scope="module")
@@ -330,6 +334,18 @@ def test_a_comparison_leaves_out_rows_whose_files_cannot_be_opened(here, clip, t
 
 
 # ------------------------------------------------------------------------------------------------ the command
+
+
+def test_what_a_scorer_says_of_a_blind_test_is_a_job_and_a_sentence_beside_the_votes(here, clip):
+    test, jobs = make_test(here.project, items=3), JobRegistry()
+    job = start_score_test(here.project, jobs, test, clip)
+    assert job.finished.wait(60) and job.state == "done", job.message
+    rows = [(item.prompt, *(str(test.image(item, side)) for side in SIDES)) for item in test.items]
+    assert job.result == score_comparison(here.project, rows, clip) and job.result.preferred.count == 3
+    assert comparison_words(job.result).startswith(f"{clip.name} prefers the adapter in {job.result.preferred}. ")
+    stop = threading.Event()
+    stop.set()
+    assert score_comparison(here.project, rows, clip, stop=stop).preferred.count == 0, "a stop keeps what was reached"
 
 
 def test_the_command_scores_reports_agreement_and_proposes_pairs(here, clip, capsys):

@@ -15,6 +15,7 @@ from dpo import StudioError
 from dpo.compare import start_look
 from dpo.runs import Run
 from ui.blind import create_blind_part
+from ui.blind_scorers import create_blind_scorers
 from ui.look import create_look, show_look
 from ui.look_form import (
     NO_HELD_OUT,
@@ -61,6 +62,7 @@ def create_compare_tab(studio: Studio, session: gr.State) -> CompareTab:
             look = create_look(studio, session)
     with gr.Column(visible="hidden", elem_id="compare-test") as test_place:
         blind = create_blind_part(studio, session)
+        create_blind_scorers(studio, blind)
         rounds = create_rounds_part(studio, session)
     offered = gr.State("")  # the run whose adapter the session offers; what was chosen here stands until that changes
 

@@ -43,7 +43,7 @@ CERTAINTY_WORDS = {
 SOURCE_WORDS = {"best_worst": "best and worst", "duel": "duels", "triage": "triage"}
 JOB_TABS = {
     "train": "train", "probe": "train", "export": "train", "compare": "compare", "test": "compare", "candidates": "pairs",
-    "score": "pairs",
+    "score": "pairs", "score_test": "compare",
 }  # fmt: skip
 
 
