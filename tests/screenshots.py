@@ -209,7 +209,7 @@ def vote(page, project: Project, out: Path) -> None:
         page.locator("#blind .count", has_text=f"{number} of {VOTES}").wait_for()
         page.locator("#blind .cell:not([hidden]) img").nth(1).wait_for()
         shown = page.locator("#blind .cell:not([hidden]) img").evaluate_all(
-            "images => images.map((image) => image.getAttribute('src'))"
+            "images => images.map((image) => new URL(image.src).pathname)"
         )
         left, right = (size_in(files[address]) for address in shown)
         if number == VOTES // 2:
