@@ -36,6 +36,7 @@ def test_a_reload_and_a_second_page_find_the_running_job(page, browser, url, stu
     context.close()
 
 
+@pytest.mark.thorough
 def test_starting_twice_is_refused_in_words_and_keeps_what_was_typed(page, url, studio, pairs, slow_training):
     open_tab(page, url, "Train")
     start_training(page, "same-1")

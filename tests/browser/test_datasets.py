@@ -50,6 +50,7 @@ def make_onetrainer(folder: Path) -> Path:
     return folder
 
 
+@pytest.mark.thorough
 def test_a_folder_made_elsewhere_is_imported_and_reviewed_by_itself(review, project, tmp_path):
     folder = make_onetrainer(tmp_path / "made-elsewhere")
     review.click("#datasets [data-panel=import]")
@@ -63,6 +64,7 @@ def test_a_folder_made_elsewhere_is_imported_and_reviewed_by_itself(review, proj
     wait_until(lambda: sorted(prompts(review)) == [f"made elsewhere {number}" for number in range(3)])
 
 
+@pytest.mark.thorough
 def test_an_uploaded_zip_is_imported_and_kept_in_the_project(review, project, tmp_path):
     folder = make_onetrainer(tmp_path / "sent")
     archive = shutil.make_archive(str(tmp_path / "sent"), "zip", folder)
@@ -130,6 +132,7 @@ def test_the_live_folder_receives_a_pair_as_it_is_picked_loses_it_on_undo_and_is
     wait_until(lambda: project.picks.rules().live_folder == "")
 
 
+@pytest.mark.thorough
 def test_a_live_folder_of_before_brings_its_pairs_so_that_its_groups_are_done(page, start_app, project, tmp_path):
     earlier = open_project(tmp_path / "earlier")
     paint_folder(tmp_path / "earlier" / "candidates", prompts=6, per_prompt=4)

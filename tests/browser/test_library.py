@@ -102,6 +102,7 @@ def test_search_and_filters_narrow_the_list_and_what_is_picked(shelf, project):
     shelf.wait_for_function("document.querySelector('#picker .count').textContent === '0 of 1'")
 
 
+@pytest.mark.thorough
 def test_keys_typed_in_the_shelf_pick_nothing(shelf, project):
     shelf.fill("#shelf .search", "fox")
     shelf.locator("#shelf .search").press_sequentially("12")
@@ -129,6 +130,7 @@ def test_a_reload_keeps_what_was_chosen(shelf, project):
     assert shelf.is_checked("#shelf [data-option=ignore_case]")
 
 
+@pytest.mark.thorough
 def test_grouping_without_lora_tags_brings_groups_together(page, start_app, tmp_path):
     folder = tmp_path / "project" / "candidates"
     for number, strength in enumerate(("0.4", "0.4", "0.8", "0.8")):
@@ -162,6 +164,7 @@ def test_a_group_shows_its_images_with_everything_their_files_say(shelf, project
     shelf.wait_for_selector("#shelf .row:has-text('a grey cat') .picked:has-text('picked')", state="attached")
 
 
+@pytest.mark.thorough
 def test_prompts_hidden_in_pixels_are_searched_where_asked_for_without_closing_what_is_open(page, start_app, tmp_path):
     folder = tmp_path / "project" / "candidates"
     for number in range(2):
@@ -180,6 +183,7 @@ def test_prompts_hidden_in_pixels_are_searched_where_asked_for_without_closing_w
     assert page.is_visible("#shelf")
 
 
+@pytest.mark.thorough
 def test_a_scan_that_ends_tells_the_picker_how_much_there_is(page, start_app, tmp_path):
     folder = tmp_path / "project" / "candidates"
     for number in range(20):
@@ -210,6 +214,7 @@ def test_a_key_picks_nothing_while_the_list_hides_the_picker(shelf, project):
     wait_until(lambda: project.picks.revision() == 1)
 
 
+@pytest.mark.thorough
 def test_groups_nobody_picked_from_come_first_when_asked_for(shelf, project):
     press(shelf, "Escape")
     picked = shown_prompt(shelf)
@@ -220,6 +225,7 @@ def test_groups_nobody_picked_from_come_first_when_asked_for(shelf, project):
     wait_until(lambda: shown_prompts(shelf)[-1:] == [picked])
 
 
+@pytest.mark.thorough
 def test_a_typed_prompt_brings_an_image_left_out_into_its_group(shelf, project):
     folder = folder_of(project)
     shelf.click("#shelf .chip:has-text('2 without metadata')")
@@ -261,6 +267,7 @@ def test_a_text_beside_the_image_stands_in_for_what_the_file_does_not_say(shelf,
     shelf.wait_for_selector("#shelf .chip:has-text('2 without metadata')")
 
 
+@pytest.mark.thorough
 def test_an_uploaded_table_stands_in_for_what_the_file_does_not_say(shelf, project, tmp_path):
     table = tmp_path / "prompts.csv"
     table.write_text("file,prompt\nsilent_1.png,a quiet pond\nsilent_2.png,a quiet pond\n", encoding="utf-8")
@@ -295,6 +302,7 @@ def test_a_zip_is_taken_in_scanned_and_picked_from_and_what_is_no_image_is_named
     assert not list((project.path / "cache" / "gradio").rglob("mine.zip")), "what was taken in is not kept twice"
 
 
+@pytest.mark.thorough
 def test_the_end_of_a_long_list_is_reached_without_loading_what_lies_between(page, start_app, tmp_path):
     folder = tmp_path / "project" / "candidates"
     for number in range(MANY):

@@ -19,9 +19,9 @@ from tests.browser.picking import wait_until
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
-PICKS, PER_PROMPT = 8, 4
+PICKS, PER_PROMPT = 6, 4
 PROMPTS = demo_prompts(PICKS + 6, 7)  # to pick from, to vote on, and of the next round
-STEPS = 40
+STEPS = 20
 LONG = 240_000  # milliseconds: loading torch and a model on a busy machine
 
 

@@ -42,6 +42,7 @@ def test_clicks_pick_as_keys_do(picking, project, groups):
     assert project.picks.pairs()[0].chosen == paths(groups[0])[1]
 
 
+@pytest.mark.thorough
 def test_the_same_key_again_takes_the_mark_off(picking, project):
     press(picking, "2", "2")
     assert picking.locator("#picker .cell.best").count() == 0
@@ -85,6 +86,7 @@ def test_a_reload_goes_on_where_it_was_and_can_undo_what_was_before(picking, pro
     wait_until(lambda: project.picks.live() == [])
 
 
+@pytest.mark.thorough
 def test_many_picks_before_a_reload_can_all_be_undone_after_it(picking, project, groups):
     for _ in range(11):
         press(picking, "2", "1")
@@ -137,6 +139,7 @@ def test_after_a_pair_the_rest_of_the_group_is_offered_while_the_next_one_is_the
     assert progress(picking) == "1 of 12"
 
 
+@pytest.mark.thorough
 def test_moving_on_takes_the_offer_away_and_picks_nothing(picking, project, groups):
     press(picking, "1", "2", "Enter")
     assert (offered(picking), shown_prompt(picking)) == ("", groups[1].prompt)
@@ -147,6 +150,7 @@ def test_moving_on_takes_the_offer_away_and_picks_nothing(picking, project, grou
     wait_until(lambda: len(project.picks.live()) == 2)
 
 
+@pytest.mark.thorough
 def test_the_pick_is_taken_back_from_the_offer(picking, project, groups):
     press(picking, "1", "2")
     picking.click("#picker .offer [data-do=undo]")
@@ -155,6 +159,7 @@ def test_the_pick_is_taken_back_from_the_offer(picking, project, groups):
     assert project.picks.live() == []
 
 
+@pytest.mark.thorough
 def test_with_two_pairs_a_group_its_other_images_come_at_once_and_count_once(picking, project, groups):
     picking.click("#picker .open-options")
     picking.fill("#picker [name=pairs_per_group]", "2")
@@ -176,6 +181,7 @@ def test_with_two_pairs_a_group_its_other_images_come_at_once_and_count_once(pic
 # ------------------------------------------------------------------------------------------------ what does not pick
 
 
+@pytest.mark.thorough
 def test_typing_in_a_text_box_picks_nothing(picking, project, groups):
     box = picking.locator("#folder textarea, #folder input").first
     box.wait_for(state="hidden")  # the page folds the step as it learns that the folder was scanned
@@ -251,6 +257,7 @@ def test_the_button_to_train_opens_with_the_fourth_pair_and_says_what_is_missing
     assert picking.is_enabled("#to-train")
 
 
+@pytest.mark.thorough
 def test_a_scan_is_still_there_after_a_reload_and_stops_keeping_what_it_read(page, start_app, tmp_path):
     folder = tmp_path / "project" / "candidates"
     (original,) = paint_folder(folder, prompts=1, per_prompt=1)
@@ -268,6 +275,7 @@ def test_a_scan_is_still_there_after_a_reload_and_stops_keeping_what_it_read(pag
     assert 0 < len(open_project(app.project).library.images(folder)) < 6001
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "name, place, words",
     [("nowhere", "folder-refused", "does not exist"), ("empty", "folder-problem", "no image files found"),

@@ -92,6 +92,7 @@ def test_a_held_arrow_picks_at_once_and_says_clearly_when_it_was_long_enough(due
     wait_until(lambda: project.picks.live() == [])
 
 
+@pytest.mark.thorough
 def test_an_arrow_let_go_sooner_does_not_say_clearly(duelling, project):
     hold(duelling, "ArrowRight", 0.15)
     duelling.wait_for_timeout(700)
@@ -99,6 +100,7 @@ def test_an_arrow_let_go_sooner_does_not_say_clearly(duelling, project):
     assert not project.picks.live()[0].is_clear and project.picks.revision() == 1
 
 
+@pytest.mark.thorough
 def test_another_pick_while_an_arrow_is_held_leaves_the_first_as_it_was(duelling, project):
     duelling.keyboard.down("ArrowRight")
     press(duelling, "z")
@@ -107,6 +109,7 @@ def test_another_pick_while_an_arrow_is_held_leaves_the_first_as_it_was(duelling
     wait_until(lambda: project.picks.revision() == 2 and project.picks.live() == [])
 
 
+@pytest.mark.thorough
 def test_a_held_f_lays_the_right_image_over_the_left(duelling, project):
     right = shown_keys(duelling)[1]
     duelling.keyboard.down("f")
@@ -144,6 +147,7 @@ def test_triage_labels_one_by_one_and_makes_a_pair_of_a_good_and_a_bad_one(sorti
     assert progress(sorting) == "1 of 12"
 
 
+@pytest.mark.thorough
 def test_triage_skips_and_takes_back_one_image(sorting, project):
     first = shown_keys(sorting)
     press(sorting, "ArrowDown")
@@ -153,6 +157,7 @@ def test_triage_skips_and_takes_back_one_image(sorting, project):
     wait_until(lambda: project.picks.live() == [])
 
 
+@pytest.mark.thorough
 def test_the_buttons_of_a_mode_do_what_its_keys_do(sorting, project):
     sorting.click("#picker .keys [data-do=good]")
     sorting.click("#picker .keys [data-do=bad]")
@@ -174,6 +179,7 @@ def test_a_finger_swipes_good_to_the_right_and_bad_to_the_left(touching, project
     assert [pick.result for pick in project.picks.live()] == ["good", "bad"]
 
 
+@pytest.mark.thorough
 def test_a_tap_picks_and_a_long_press_picks_clearly(touching, project):
     page = touching("duel")
     drag(page, 0)
@@ -184,12 +190,14 @@ def test_a_tap_picks_and_a_long_press_picks_clearly(touching, project):
     assert [(pick.result, pick.is_clear) for pick in project.picks.live()] == [("left", False), ("left", True)]
 
 
+@pytest.mark.thorough
 def test_a_swipe_in_a_duel_chooses_the_side_it_goes_to(touching, project):
     page = touching("duel")
     drag(page, 150)
     wait_until(lambda: [pick.result for pick in project.picks.live()] == ["right"])
 
 
+@pytest.mark.thorough
 def test_a_reload_keeps_the_mode_also_before_the_app_has_heard_of_it(picking):
     picking.route("**/queue/join*", lambda route: route.abort())  # how a page tells of its choice
     picking.click("#picker .modes [data-mode=triage]")

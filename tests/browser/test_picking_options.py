@@ -47,6 +47,7 @@ def go_by_tab_to(page, label: str) -> None:
     raise AssertionError(f"Tab does not lead to {label!r}")
 
 
+@pytest.mark.thorough
 def test_enter_on_a_button_that_tab_reached_presses_it_even_while_a_group_is_offered(picking, project, groups):
     press(picking, "1", "2")
     picking.locator("#picker .modes [data-mode=triage]").focus()
@@ -74,6 +75,7 @@ def test_the_name_is_asked_once_and_goes_with_every_pick_from_then_on(picking, p
     assert picking.input_value("#picker .options [name=rater]") == "Ada"
 
 
+@pytest.mark.thorough
 def test_who_does_not_want_to_say_a_name_is_not_asked_again(picking):
     picking.click("#picker .who .later")
     reload(picking)
@@ -81,6 +83,7 @@ def test_who_does_not_want_to_say_a_name_is_not_asked_again(picking):
     assert not picking.is_visible("#picker .who")
 
 
+@pytest.mark.thorough
 def test_nobody_undoes_what_somebody_else_picked(picking, project, groups):
     shown = [image.key for image in groups[5].images]
     pick = {"op": "best_worst", "group": groups[5].key, "images": shown, "result": shown[:2]}
@@ -114,6 +117,7 @@ def test_options_survive_a_reload_and_what_cannot_be_is_said_there(picking, proj
     assert not picking.is_visible("#picker .options")
 
 
+@pytest.mark.thorough
 def test_keys_pick_nothing_while_help_or_options_are_open(picking, project):
     for opener in (".open-options", ".keys [data-do=help]"):
         picking.click(f"#picker {opener}")
@@ -124,6 +128,7 @@ def test_keys_pick_nothing_while_help_or_options_are_open(picking, project):
     assert picking.locator("#picker .cell.best").count() == 0
 
 
+@pytest.mark.thorough
 def test_the_help_does_what_it_lists(picking, project, groups):
     press(picking, "?")
     picking.click("#picker .help [data-do=skip_group]")

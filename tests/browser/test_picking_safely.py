@@ -97,6 +97,7 @@ def test_picks_waiting_in_a_page_that_was_reloaded_arrive_once(picking, project,
     wait_until(lambda: waiting_picks(picking) == 0)
 
 
+@pytest.mark.thorough
 def test_picks_waiting_for_another_project_are_not_sent_to_this_one(picking, project):
     foreign = "image-dpo-outbox ffffffffffffffff client-x 0"
     picking.evaluate("name => localStorage.setItem(name, JSON.stringify({client: 'client-x', number: 0}))", foreign)
@@ -140,12 +141,14 @@ def pick_in_turns(project, *pages) -> None:
     assert len(used) == len(set(used)) == 24
 
 
+@pytest.mark.thorough
 def test_a_reload_gets_its_own_groups_back_at_once(picking, project, groups):
     reload(picking)
     wait_for_screen(picking)
     assert shown_prompt(picking) == groups[0].prompt
 
 
+@pytest.mark.thorough
 def test_a_tab_that_was_away_drops_what_others_have_done_meanwhile(picking, project, groups):
     picking.evaluate("""() => {
         window.isAway = false;
