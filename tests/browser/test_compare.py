@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import io
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -64,9 +66,10 @@ class Looking:
         return LookRow(HOSTILE, number + 1, tuple(paths))
 
 
-@pytest.fixture(scope="module")
-def looking(browser, tmp_path_factory):
-    made = Looking(tmp_path_factory.mktemp("looking") / "project")
+@contextmanager
+def opened(browser, folder: Path) -> Iterator[Looking]:
+    """That app, and a page of it on Compare with the first two rows."""
+    made = Looking(folder)
     port = free_port()
     app = create_app(made.studio)
     launch(app, made.studio, check_doors("127.0.0.1", None, False), port, wait=False)
@@ -81,6 +84,12 @@ def looking(browser, tmp_path_factory):
     made.job.finished.wait(10)
     context.close()
     app.close()
+
+
+@pytest.fixture(scope="module")
+def looking(browser, tmp_path_factory):
+    with opened(browser, tmp_path_factory.mktemp("looking") / "project") as made:
+        yield made
 
 
 @pytest.fixture
@@ -252,7 +261,12 @@ def test_a_list_of_prompts_takes_the_place_of_what_was_there(page):
     assert len(page.locator("#prompts textarea").input_value().splitlines()) == 12
 
 
-def test_rows_arrive_and_those_that_stand_there_stay_as_they_are(page, looking):
+def test_rows_arrive_and_those_that_stand_there_stay_as_they_are(browser, tmp_path):
+    with opened(browser, tmp_path / "project") as looking:  # its own, for it cannot be gone back to
+        see_rows_arrive(looking.page, looking)
+
+
+def see_rows_arrive(page, looking: Looking) -> None:
     page.locator("#compare-report h3", has_text="6 of 9 images").wait_for()
     first = page.locator("#results .result img").first
     first.evaluate("image => (image.dataset.mark = 'mine')")
@@ -264,6 +278,7 @@ def test_rows_arrive_and_those_that_stand_there_stay_as_they_are(page, looking):
     assert page.locator("#results .stage").get_attribute("data-shown") == "1 2", "what a person looks at stays"
     assert page.locator("#stop-compare").is_hidden() and page.locator("#save-compare").is_visible()
     page.locator("#job", has_text="idle").wait_for()  # the page has heard of the end, too
+    page.wait_for_timeout(2000)  # and asked what it is
     asked = []
     page.on("request", lambda request: asked.append(request.post_data or "") if "component_server" in request.url else None)
     page.wait_for_timeout(2500)
