@@ -289,12 +289,12 @@ def test_the_optimizer_gets_no_longer_gradient_than_the_clip_and_its_length_befo
 
 
 def test_a_run_that_breaks_the_images_is_stopped_with_that_reason_and_the_last_good_adapter(start):
-    config = replace(CONFIG, learning_rate=1.0, max_steps=200, beta=1.0, max_chosen_drift=0.05, save_every=2, validate_every=0)
+    config = replace(CONFIG, learning_rate=0.1, max_steps=200, beta=1.0, max_chosen_drift=0.05, save_every=2, validate_every=0)
     events, _, _ = start(config=config)
     end = list(events)[-1]
     assert end.reason == "damaged" and end.step < 200
     assert "above the reference's, over the limit of 0.05" in end.message
-    assert "Lower the learning rate (1) or raise beta (1)" in end.message
+    assert "Lower the learning rate (0.1) or raise beta (1)" in end.message
 
 
 def test_only_the_newest_checkpoints_are_kept_and_the_last_step_is_one(start):
