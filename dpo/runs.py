@@ -257,11 +257,6 @@ def clone_config(run: Run, **changes) -> TrainConfig:
     return load_config(run.path / "config.json", **changes)[0]
 
 
-def clone_run(run: Run, name: str, **changes) -> Run:
-    """A new run beside this one, on the same items, with changed settings. Raises ConfigError or RunError."""
-    return create_run(run.path.parent, name, clone_config(run, **changes), run.items)
-
-
 def delete_run(run: Run) -> None:
     """Delete a run's folder and all that it learned. Raises RunError if it is being trained, or the disk refuses."""
     with run.held():

@@ -16,7 +16,6 @@ from dpo.runs import (
     UNFINISHED,
     RunError,
     clone_config,
-    clone_run,
     create_run,
     delete_run,
     find_run,
@@ -163,16 +162,12 @@ def test_a_damaged_run_stays_in_the_list_and_says_what_is_wrong(tmp_path, file, 
 # ------------------------------------------------------------------------------------------------ clone and delete
 
 
-def test_a_clone_has_the_same_items_and_other_settings(tmp_path):
+def test_a_clone_of_a_runs_settings_differs_in_what_is_asked_for_and_leaves_the_run_as_it_is(tmp_path):
     run = create_run(tmp_path, "cats", TrainConfig(beta=300.0, max_steps=9), PAIRS)
-    run.append(RunStarted(0, 9, 3, 1))
     assert clone_config(run) == run.config
-    clone = clone_run(run, "cats-2", beta=600.0)
-    assert clone.config == TrainConfig(beta=600.0, max_steps=9) and clone.items == PAIRS
-    assert clone.events() == [] and run.config.beta == 300.0
+    assert clone_config(run, beta=600.0) == TrainConfig(beta=600.0, max_steps=9) and run.config.beta == 300.0
     with pytest.raises(ConfigError, match="beta=0.0 is too small"):
-        clone_run(run, "cats-3", beta=0.0)
-    assert sorted(run.name for run in list_runs(tmp_path)) == ["cats", "cats-2"]
+        clone_config(run, beta=0.0)
 
 
 def test_a_run_that_is_being_trained_is_never_deleted(tmp_path):

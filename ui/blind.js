@@ -22,21 +22,6 @@ let isSyncing = false, failures = 0, problem = "", looking = 0, wantsRecent = tr
 
 const storageName = (operation) => `image-dpo-votes ${project} ${operation.client} ${operation.number}`;
 
-// Storage may be full or forbidden; then a page remembers nothing, but works.
-function remembered(name) {
-  try {
-    return localStorage.getItem(name);
-  } catch {
-    return null;
-  }
-}
-
-function remember(name, value) {
-  try {
-    localStorage.setItem(name, value);
-  } catch {}
-}
-
 const rater = () => login || remembered("image-dpo-name") || "";
 
 function send(operation) {

@@ -17,12 +17,11 @@ from dpo import StudioError
 from dpo.blind import QUESTIONS, BlindError, BlindRequest, list_tests, start_test
 from dpo.runs import Run, list_runs
 from ui.blind_answers import CARD_ANSWERS, VOTER_ANSWERS, describe_card
-from ui.parts import text_part
+from ui.parts import read_files, text_part
 from ui.picker_answers import LONGEST_NAME
-from ui.session import Session, Studio, chosen_run, page_session, token_view
+from ui.session import Session, Studio, chosen_run, page_session, serve
 
-HERE = Path(__file__).parent
-SCRIPTS = ("blind.js", "picker_stage.js", "picker_zoom.js", "blind_keys.js")
+SCRIPTS = ("storage.js", "blind.js", "picker_stage.js", "picker_zoom.js", "blind_keys.js")
 STYLES = ("picker.css", "blind.css")
 TO_CARD = "() => document.querySelector('#blind-card').scrollIntoView({block: 'start', behavior: 'smooth'})"
 
@@ -119,12 +118,12 @@ def create_blind_part(studio: Studio, session: gr.State) -> BlindPart:
     with gr.Accordion("New test", open=False, elem_id="blind-new") as new:
         form, start, problem = _create_form()
     voting = gr.HTML(
-        html_template=VOTING, css_template=_read(STYLES), js_on_load=_read(SCRIPTS), apply_default_css=False, elem_id="blind",
-        server_functions=_serve(studio, VOTER_ANSWERS), session=None, started=None,
+        html_template=VOTING, css_template=read_files(*STYLES), js_on_load=read_files(*SCRIPTS),
+        apply_default_css=False, elem_id="blind", server_functions=_serve(studio, VOTER_ANSWERS), session=None, started=None,
     )  # fmt: skip
     card = gr.HTML(
-        html_template=CARD, css_template=_read(("blind.css",)), js_on_load=_read(("blind_card.js",)), apply_default_css=False,
-        elem_id="blind-card", server_functions=_serve(studio, CARD_ANSWERS), session=None, card=None,
+        html_template=CARD, css_template=read_files("blind.css"), js_on_load=read_files("elements.js", "blind_card.js"),
+        apply_default_css=False, elem_id="blind-card", server_functions=_serve(studio, CARD_ANSWERS), session=None, card=None,
     )  # fmt: skip
     scorers = text_part(elem_id="blind-scorers")
     shown = gr.State(["", ""])
@@ -224,22 +223,4 @@ def _runs_with_adapter(studio: Studio) -> list[Run]:
 
 
 def _serve(studio: Studio, answers: dict[str, Callable]) -> list[Callable[[dict], dict]]:
-    """Server functions named as the page calls them, for pages with a token of ours."""
-
-    def make(name: str, answer: Callable) -> Callable[[dict], dict]:
-        def serve(payload: dict) -> dict:
-            if token_view(studio, payload) is None:
-                return {"error": "token"}
-            try:
-                return answer(studio, payload)
-            except StudioError as error:
-                return {"error": str(error)}
-
-        serve.__name__ = name
-        return serve
-
-    return [make(name, answer) for name, answer in answers.items()]
-
-
-def _read(names: tuple[str, ...]) -> str:
-    return "\n".join((HERE / name).read_text(encoding="utf-8") for name in names)
+    return [serve(studio, name, lambda view, payload, answer=answer: answer(studio, payload)) for name, answer in answers.items()]

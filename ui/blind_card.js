@@ -4,13 +4,6 @@ const root = (window.gradio_config && window.gradio_config.root) || "";
 const card = element.querySelector(".card");
 const find = (selector) => card.querySelector(selector);
 
-function create(tag, className, text) {
-  const node = document.createElement(tag);
-  if (className) node.className = className;
-  if (text !== undefined) node.textContent = text;
-  return node;
-}
-
 function picture(url, label, isChosen) {
   const image = create("img", isChosen ? "chosen" : "");
   image.alt = isChosen ? `${label}, preferred` : label;

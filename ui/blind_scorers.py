@@ -36,8 +36,9 @@ def create_blind_scorers(studio: Studio, blind: BlindPart) -> None:
             max_lines=1, min_width=220, elem_id="blind-scorer-model",
         )  # fmt: skip
         ask = gr.Button("Score these images", scale=0, min_width=160, elem_id="ask-scorer")
+        stop = gr.Button("Stop", visible=False, scale=0, min_width=100, elem_id="stop-scorer")
 
-    def score(shown: list[str], kind: str, model: str) -> Iterator[gr.HTML]:
+    def score(shown: list[str], kind: str, model: str) -> Iterator[tuple]:
         try:
             if not shown[0]:
                 raise StudioError("Show the result of a test first: its images are what is scored.")
@@ -45,24 +46,30 @@ def create_blind_scorers(studio: Studio, blind: BlindPart) -> None:
             test = find_test(studio.project, shown[0])
             job = start_score_test(studio.project, studio.jobs, test, ScorerChoice(kind, model))
         except StudioError as error:
-            yield gr.HTML(text=str(error), tone="bad")
+            yield gr.HTML(text=str(error), tone="bad"), gr.skip()
             return
         while not job.finished.wait(SECONDS):
             progress = (
                 f"{job.message}, {job.done} of {job.total} images" if job.total else job.message or "waiting for the device"
             )
-            yield gr.HTML(text=f"{job.title.capitalize()}: {progress}.", tone="dim")
-        failed = job.state == "failed"
-        yield gr.HTML(text=job.message if failed else comparison_words(job.result), tone="bad" if failed else "calm")
+            yield gr.HTML(text=f"{job.title.capitalize()}: {progress}.", tone="dim"), gr.Button(visible=True)
+        text = job.message if job.state == "failed" else comparison_words(job.result) if job.result else "Stopped."
+        yield gr.HTML(text=text, tone="bad" if job.state == "failed" else "calm"), gr.Button(visible=False)
+
+    def halt() -> None:
+        job = studio.jobs.find("score_test")
+        if job is not None and not studio.jobs.cancel(job):
+            job.stop.set()
 
     kind.input(lambda kind: gr.Textbox(placeholder=USUAL_MODELS[kind]), kind, model, queue=False, show_progress="hidden")
-    ask.click(score, [blind.shown, kind, model], blind.scorers, show_progress="hidden")
+    ask.click(score, [blind.shown, kind, model], [blind.scorers, stop], show_progress="hidden")
+    stop.click(halt, None, None, queue=False, show_progress="hidden")
 
 
 def comparison_words(found: ComparisonScores) -> str:
     """Such as "pickscore prefers the adapter in 31 of 40, 78% [62%, 89%]."."""
     if not found.preferred.count:
-        return "None of the images could be opened."
+        return "No image was scored: none could be opened, or it was stopped before the first."
     between = f" [{found.interval[0]:.3g}, {found.interval[1]:.3g}]" if found.interval else ""
     return (
         f"{found.scorer} prefers the adapter in {found.preferred}. The adapter's score less the base's is "

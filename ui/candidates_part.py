@@ -92,22 +92,8 @@ def create_candidates(studio: Studio, session: gr.State) -> CandidatesPart:
                 reject = gr.Button("Make rejected images", scale=0, min_width=260, elem_id="make-rejects")
     outputs = [adapter, generate, stop, report, sets, chosen, go_on, need, reject]
     asked = [
-        name,
-        model,
-        adapter,
-        strength,
-        both,
-        prompts,
-        per_prompt,
-        steps,
-        guidance,
-        width,
-        height,
-        negative,
-        seed,
-        differ,
-        share,
-    ]
+        name, model, adapter, strength, both, prompts, per_prompt, steps, guidance, width, height, negative, seed, differ, share,
+    ]  # fmt: skip
 
     def ask(*values) -> tuple:
         return _attempt(lambda: start_candidates(studio.project, studio.jobs, read_request(studio, *values)))

@@ -7,10 +7,6 @@ const find = (selector) => element.querySelector(selector);
 const box = find(".datasets");
 let asking = 0, isWaiting = false;
 
-function setText(node, text) {
-  if (node.textContent !== text) node.textContent = text; // an unchanged status is not read out again
-}
-
 const isSeen = () => box.offsetParent !== null;
 
 async function ask(name, payload) {

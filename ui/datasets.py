@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
@@ -20,11 +20,11 @@ from dpo.config import TrainConfig
 from dpo.exchange import EXPORT_KINDS, ImportReport, LiveFolder, export_dataset, import_dataset, new_export_folder
 from ui.dataset_jobs import LiveKeeper, Task, Tasks, adopt, keep_upload, pack
 from ui.downloads import export_url
-from ui.session import Session, Studio, limit, page_session, token_view
+from ui.parts import read_files
+from ui.session import Session, Studio, limit, page_session, serve
 from ui.uploads import uploaded_file
 from ui.words import count, duration, size_words
 
-HERE = Path(__file__).parent
 HUB_NAME = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 MOST_ROWS = 1_000_000  # of a data set on the hub
 MOST_LEFT = 200  # lines of what an import did not take, shown in the page
@@ -100,9 +100,12 @@ class Datasets:
 def create_datasets(datasets: Datasets, session: gr.State) -> gr.HTML:
     part = gr.HTML(
         html_template=TEMPLATE,
-        css_template=(HERE / "datasets.css").read_text(encoding="utf-8"),
-        js_on_load=(HERE / "datasets.js").read_text(encoding="utf-8"),
-        server_functions=[_serve(datasets, name, answer) for name, answer in ANSWERS.items()],
+        css_template=read_files("datasets.css"),
+        js_on_load=read_files("elements.js", "datasets.js"),
+        server_functions=[
+            serve(datasets.studio, name, lambda view, payload, answer=answer: answer(datasets, payload))
+            for name, answer in ANSWERS.items()
+        ],
         apply_default_css=False, elem_id="datasets", session=None, revision=None,
     )  # fmt: skip
     part.attach(lambda current: show_datasets(datasets.studio, current), session, part, queue=False, show_progress="hidden")
@@ -242,16 +245,3 @@ def _describe_task(studio: Studio, task: Task) -> dict:
         "left_words": duration(task.seconds_left) if task.seconds_left is not None else "", "can_stop": task.total > 0,
         "size": size_words(archive.stat().st_size) if archive else "",
     }  # fmt: skip
-
-
-def _serve(datasets: Datasets, name: str, answer: Callable[[Datasets, dict], dict]) -> Callable[[dict], dict]:
-    def serve(payload: dict) -> dict:
-        if token_view(datasets.studio, payload) is None:
-            return {"error": "token"}
-        try:
-            return answer(datasets, payload)
-        except StudioError as error:
-            return {"error": str(error)}
-
-    serve.__name__ = name  # what the page calls it by
-    return serve

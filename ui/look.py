@@ -7,17 +7,13 @@ content, and pages prove themselves with a token.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
-
 import gradio as gr
 
-from dpo import StudioError
 from ui.look_answers import ANSWERS
-from ui.session import Session, Studio, page_session, token_view
+from ui.parts import read_files
+from ui.session import Session, Studio, page_session, serve
 
-HERE = Path(__file__).parent
-SCRIPTS = ("look_ask.js", "look_stage.js", "look_zoom.js", "look_view.js")
+SCRIPTS = ("elements.js", "look_ask.js", "look_stage.js", "look_zoom.js", "look_view.js")
 
 TEMPLATE = """
 <section class="look" data-way="side" aria-label="Base beside adapter">
@@ -80,8 +76,10 @@ def create_look(studio: Studio, session: gr.State) -> gr.HTML:
     """The component. Give it what `show_look` returns when the page is opened; how a job is doing it asks by itself."""
     look = gr.HTML(
         html_template=TEMPLATE,
-        js_on_load="\n".join((HERE / name).read_text(encoding="utf-8") for name in SCRIPTS),
-        server_functions=[_serve(studio, name, answer) for name, answer in ANSWERS.items()],
+        js_on_load=read_files(*SCRIPTS),
+        server_functions=[
+            serve(studio, name, lambda view, payload, answer=answer: answer(studio, payload)) for name, answer in ANSWERS.items()
+        ],
         apply_default_css=False, elem_id="results", session=None, seconds=studio.seconds_between_looks,
     )  # fmt: skip
     look.attach(lambda current: show_look(studio, current), session, look, queue=False, show_progress="hidden")
@@ -90,16 +88,3 @@ def create_look(studio: Studio, session: gr.State) -> gr.HTML:
 
 def show_look(studio: Studio, session: Session) -> dict:
     return gr.HTML(session=page_session(studio, session))
-
-
-def _serve(studio: Studio, name: str, answer: Callable[[Studio, dict], dict]) -> Callable[[dict], dict]:
-    def serve(payload: dict) -> dict:
-        if token_view(studio, payload) is None:
-            return {"error": "token"}
-        try:
-            return answer(studio, payload)
-        except StudioError as error:
-            return {"error": str(error)}
-
-    serve.__name__ = name  # what the page calls it by
-    return serve

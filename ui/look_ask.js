@@ -12,24 +12,6 @@ let job = { key: "", is_active: false, variants: [], total: 0 }; // of the last 
 let rows = []; // those of the job that have come: {prompt, seed, images: [{full, thumb} or null]}
 let asking = null, isAskedAgain = false, waiting = 0;
 
-function create(tag, className, text) {
-  const node = document.createElement(tag);
-  if (className) node.className = className;
-  if (text !== undefined) node.textContent = text;
-  return node;
-}
-
-function createButton(className, text, action) {
-  const button = create("button", className, text);
-  button.type = "button";
-  button.addEventListener("click", action);
-  return button;
-}
-
-function setText(node, text) {
-  if (node.textContent !== text) node.textContent = text; // an unchanged status is not read out again
-}
-
 const isSeen = () => element.isConnected && look.offsetParent !== null;
 
 // ---------------------------------------------------------------- asking the app

@@ -3,15 +3,6 @@
 
 const part = element.querySelector("[data-part]");
 const find = (selector) => part.querySelector(selector);
-const setText = (node, text) => {
-  if (node.textContent !== text) node.textContent = text; // an unchanged status is not read out again
-};
-const create = (tag, className, text) => {
-  const node = document.createElement(tag);
-  node.className = className;
-  if (text !== undefined) node.textContent = text;
-  return node;
-};
 
 const painters = {
   text() {

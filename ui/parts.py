@@ -11,8 +11,15 @@ from pathlib import Path
 
 import gradio as gr
 
-SCRIPTS = ("parts.js", "train_parts.js", "parts_start.js")
-SCRIPT = "\n".join((Path(__file__).parent / name).read_text(encoding="utf-8") for name in SCRIPTS)
+SCRIPTS = ("elements.js", "parts.js", "train_parts.js", "parts_start.js")
+
+
+def read_files(*names: str) -> str:
+    """The scripts or styles of these names in this folder, as one."""
+    return "\n".join((Path(__file__).parent / name).read_text(encoding="utf-8") for name in names)
+
+
+SCRIPT = read_files(*SCRIPTS)
 
 
 def create_part(kind: str, template: str, elem_id: str | None = None, **props) -> gr.HTML:

@@ -8,18 +8,18 @@ another (`attach`). Text out of images travels as data and is shown as text cont
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
+from functools import partial
 
 import gradio as gr
 
-from dpo import StudioError
 from dpo.groups import MODES
+from ui.parts import read_files
 from ui.picker_answers import LONGEST_NAME, answer_page
-from ui.session import Session, Studio, page_session, token_view
+from ui.session import Session, Studio, page_session, serve
 
-HERE = Path(__file__).parent
 SCRIPTS = (
-    "picker_sync.js", "picker_picks.js", "picker_stage.js", "picker.js", "picker_zoom.js", "picker_keys.js", "picker_menu.js",
+    "storage.js", "picker_sync.js", "picker_picks.js", "picker_stage.js", "picker.js", "picker_zoom.js", "picker_keys.js",
+    "picker_menu.js",
 )  # fmt: skip
 
 TEMPLATE = f"""
@@ -115,20 +115,12 @@ TEMPLATE = f"""
 def create_picker(studio: Studio, session: gr.State) -> gr.HTML:
     """The component. Its prop `session` (see `page_session`) says what to pick from; it sets the session's mode."""
 
-    def sync(payload: dict) -> dict:
-        view = token_view(studio, payload)
-        if view is None:
-            return {"error": "token"}
-        try:
-            return answer_page(studio, view, payload)
-        except StudioError as error:  # the disk refuses: the page keeps its operations and says why
-            return {"error": str(error)}
-
     picker = gr.HTML(
         html_template=TEMPLATE,
-        css_template=(HERE / "picker.css").read_text(encoding="utf-8"),
-        js_on_load="\n".join((HERE / name).read_text(encoding="utf-8") for name in SCRIPTS),
-        server_functions=[sync], apply_default_css=False, elem_id="picker", session=None,
+        css_template=read_files("picker.css"),
+        js_on_load=read_files(*SCRIPTS),
+        server_functions=[serve(studio, "sync", partial(answer_page, studio))], apply_default_css=False,
+        elem_id="picker", session=None,
     )  # fmt: skip
 
     def attach(current: Session, request: gr.Request) -> gr.HTML:

@@ -41,21 +41,6 @@ function storageName(operation) {
   return `image-dpo-outbox ${project} ${operation.client} ${operation.number}`;
 }
 
-// Storage may be full or forbidden; then a page remembers nothing, but works.
-function remembered(name) {
-  try {
-    return localStorage.getItem(name);
-  } catch {
-    return null;
-  }
-}
-
-function remember(name, value) {
-  try {
-    localStorage.setItem(name, value);
-  } catch {}
-}
-
 // Returns [client, number], the operation's name for an undo. `steps` is how many groups it makes done.
 function send(operation, steps) {
   operation = { client, number: nextNumber++, ...operation, ...(rater() && { rater: rater() }) };

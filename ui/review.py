@@ -7,17 +7,13 @@ shown as text content, and pages prove themselves with a token.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
-
 import gradio as gr
 
-from dpo import StudioError
+from ui.parts import read_files
 from ui.review_answers import ANSWERS, Checkup, revision_of
-from ui.session import Session, Studio, page_session, token_view
+from ui.session import Session, Studio, page_session, serve
 
-HERE = Path(__file__).parent
-SCRIPTS = ("review_ask.js", "review_sheet.js", "review_card.js", "review.js")
+SCRIPTS = ("elements.js", "review_ask.js", "review_sheet.js", "review_card.js", "review.js")
 
 TEMPLATE = """
 <section class="review" data-state="waiting" aria-label="Pairs">
@@ -70,9 +66,12 @@ def create_review(studio: Studio, session: gr.State) -> gr.HTML:
     checkup = Checkup()
     review = gr.HTML(
         html_template=TEMPLATE,
-        css_template=(HERE / "review.css").read_text(encoding="utf-8"),
-        js_on_load="\n".join((HERE / name).read_text(encoding="utf-8") for name in SCRIPTS),
-        server_functions=[_serve(studio, checkup, name, answer) for name, answer in ANSWERS.items()],
+        css_template=read_files("review.css"),
+        js_on_load=read_files(*SCRIPTS),
+        server_functions=[
+            serve(studio, name, lambda view, payload, answer=answer: answer(studio, checkup, payload))
+            for name, answer in ANSWERS.items()
+        ],
         apply_default_css=False, elem_id="review", session=None, revision=None,
     )  # fmt: skip
     review.attach(lambda current: show_review(studio, current), session, review, queue=False, show_progress="hidden")
@@ -81,18 +80,3 @@ def create_review(studio: Studio, session: gr.State) -> gr.HTML:
 
 def show_review(studio: Studio, session: Session) -> dict:
     return gr.HTML(session=page_session(studio, session), revision=list(revision_of(studio)))
-
-
-def _serve(
-    studio: Studio, checkup: Checkup, name: str, answer: Callable[[Studio, Checkup, dict], dict]
-) -> Callable[[dict], dict]:
-    def serve(payload: dict) -> dict:
-        if token_view(studio, payload) is None:
-            return {"error": "token"}
-        try:
-            return answer(studio, checkup, payload)
-        except StudioError as error:
-            return {"error": str(error)}
-
-    serve.__name__ = name  # what the page calls it by
-    return serve

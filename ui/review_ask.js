@@ -29,24 +29,6 @@ let version = 0; // of what is wanted and known: pages of an older one are asked
 let edits = 0; // what was done to the list here: an answer asked for before it is of another list
 let items = [], versions = new Map(), total = 0; // pairs by their place, and the version of each page of them
 
-function create(tag, className, text) {
-  const node = document.createElement(tag);
-  if (className) node.className = className;
-  if (text !== undefined) node.textContent = text;
-  return node;
-}
-
-function createButton(className, text, action) {
-  const button = create("button", className, text);
-  button.type = "button";
-  button.addEventListener("click", action);
-  return button;
-}
-
-function setText(node, text) {
-  if (node.textContent !== text) node.textContent = text; // an unchanged status is not read out again
-}
-
 const amount = (number, noun) => `${number.toLocaleString()} ${noun}${number === 1 ? "" : "s"}`;
 const isSeen = () => review.offsetParent !== null;
 

@@ -7,10 +7,6 @@ const box = find(".scorers");
 const kind = find(".kind"), model = find(".model"), run = find(".run");
 let asking = 0;
 
-function setText(node, text) {
-  if (node.textContent !== text) node.textContent = text; // an unchanged status is not read out again
-}
-
 const isSeen = () => box.offsetParent !== null;
 const chosen = () => ({ kind: kind.value, model: kind.value === "adapter" ? run.value : model.value });
 

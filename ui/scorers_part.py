@@ -6,8 +6,7 @@ What scorers are: `dpo.scorer_choice`; proposals wait in the review.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
+from functools import partial
 
 import gradio as gr
 
@@ -19,10 +18,10 @@ from dpo.proposals import add_proposals, discard_proposals, propose_pairs
 from dpo.runs import find_run, list_runs
 from dpo.scorer_choice import USUAL_MODELS, ScorerChoice
 from dpo.scores import score_library
-from ui.session import Session, Studio, page_session, token_view
+from ui.parts import read_files
+from ui.session import Session, Studio, page_session, serve
 from ui.words import count, duration, holder
 
-HERE = Path(__file__).parent
 KIND_WORDS = {
     "pickscore": "PickScore", "clip": "CLIP score", "aesthetic": "LAION aesthetic", "adapter": "What a run has learned",
 }  # fmt: skip
@@ -57,9 +56,9 @@ TEMPLATE = f"""
 def create_scorers(studio: Studio, session: gr.State) -> gr.HTML:
     part = gr.HTML(
         html_template=TEMPLATE,
-        css_template=(HERE / "scorers.css").read_text(encoding="utf-8"),
-        js_on_load=(HERE / "scorers.js").read_text(encoding="utf-8"),
-        server_functions=[_serve(studio, name, answer) for name, answer in ANSWERS.items()],
+        css_template=read_files("scorers.css"),
+        js_on_load=read_files("elements.js", "scorers.js"),
+        server_functions=[serve(studio, name, partial(answer, studio)) for name, answer in ANSWERS.items()],
         apply_default_css=False, elem_id="scorers", session=None, revision=None,
     )  # fmt: skip
     part.attach(lambda current: show_scorers(studio, current), session, part, queue=False, show_progress="hidden")
@@ -163,17 +162,3 @@ def _describe_job(studio: Studio, job: Job) -> dict:
         text = job.result.sentence if job.result else "Stopped."
     error = job.message if job.state == "failed" else ""
     return {"text": text, "error": error, "done": job.done, "total": job.total, "is_active": job.is_active}
-
-
-def _serve(studio: Studio, name: str, answer: Callable[[Studio, View, dict], dict]) -> Callable[[dict], dict]:
-    def serve(payload: dict) -> dict:
-        view = token_view(studio, payload)
-        if view is None:
-            return {"error": "token"}
-        try:
-            return answer(studio, view, payload)
-        except StudioError as error:
-            return {"error": str(error)}
-
-    serve.__name__ = name  # what the page calls it by
-    return serve

@@ -182,6 +182,23 @@ def token_view(studio: Studio, payload: object) -> View | None:
     return View(**json.loads(view)) if studio.is_signed("page", f"{name} {view}", signature) else None
 
 
+def serve(studio: Studio, name: str, answer: Callable[[View, dict], dict]) -> Callable[[dict], dict]:
+    """A server function of that name for a part of the page: `answer(view, payload)` for a payload with a token of ours, else
+    {"error": "token"}. What is wrong with what was asked comes back as {"error": sentence}."""
+
+    def function(payload: dict) -> dict:
+        view = token_view(studio, payload)
+        if view is None:
+            return {"error": "token"}
+        try:
+            return answer(view, payload)
+        except StudioError as error:
+            return {"error": str(error)}
+
+    function.__name__ = name  # what the page calls it by
+    return function
+
+
 def token_login(payload: dict) -> str:
     """Who had logged in when the payload's token was made; "" where nobody has to. Only for a token that `token_view` took."""
     return base64.urlsafe_b64decode(payload["token"].split(".")[1]).decode()

@@ -7,18 +7,15 @@ out of images travels as data and is shown as text content, never by a template.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
+from functools import partial
 
 import gradio as gr
 
-from dpo import StudioError
-from dpo.groups import View
-from ui.session import SORTS, Session, Studio, page_session, token_view
+from ui.parts import read_files
+from ui.session import SORTS, Session, Studio, page_session, serve
 from ui.shelf_answers import ANSWERS
 
-HERE = Path(__file__).parent
-SCRIPTS = ("shelf_list.js", "shelf_pane.js", "shelf_upload.js", "shelf.js")
+SCRIPTS = ("elements.js", "shelf_list.js", "shelf_pane.js", "shelf_upload.js", "shelf.js")
 
 OPTIONS = {
     "ignore_loras": "Ignore LoRA tags",
@@ -85,9 +82,9 @@ def create_shelf(studio: Studio, session: gr.State) -> gr.HTML:
     """
     shelf = gr.HTML(
         html_template=TEMPLATE,
-        css_template=(HERE / "shelf.css").read_text(encoding="utf-8"),
-        js_on_load="\n".join((HERE / name).read_text(encoding="utf-8") for name in SCRIPTS),
-        server_functions=[_serve(studio, name, answer) for name, answer in ANSWERS.items()],
+        css_template=read_files("shelf.css"),
+        js_on_load=read_files(*SCRIPTS),
+        server_functions=[serve(studio, name, partial(answer, studio)) for name, answer in ANSWERS.items()],
         apply_default_css=False, elem_id="shelf", session=None, revision=None, skipped=[],
     )  # fmt: skip
     shelf.attach(lambda current: show_shelf(studio, current), session, shelf, queue=False, show_progress="hidden")
@@ -99,17 +96,3 @@ def show_shelf(studio: Studio, session: Session) -> dict:
     skipped = [list(entry) for entry in upload.skipped] if upload else []
     revision = [studio.project.library.revision(), studio.project.picks.revision()]
     return gr.HTML(session=page_session(studio, session), revision=revision, skipped=skipped)
-
-
-def _serve(studio: Studio, name: str, answer: Callable[[Studio, View, dict], dict]) -> Callable[[dict], dict]:
-    def serve(payload: dict) -> dict:
-        view = token_view(studio, payload)
-        if view is None:
-            return {"error": "token"}
-        try:
-            return answer(studio, view, payload)
-        except StudioError as error:
-            return {"error": str(error)}
-
-    serve.__name__ = name  # what the page calls it by
-    return serve

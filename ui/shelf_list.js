@@ -27,25 +27,7 @@ let total = 0, active = -1;
 let isLoading = false, typing = 0;
 const rows = new Map(); // index of a line -> its element
 
-function create(tag, className, text) {
-  const node = document.createElement(tag);
-  if (className) node.className = className;
-  if (text !== undefined) node.textContent = text;
-  return node;
-}
-
-function createButton(className, text, action) {
-  const button = create("button", className, text);
-  button.type = "button";
-  button.addEventListener("click", action);
-  return button;
-}
-
 const isSeen = () => shelf.offsetParent !== null;
-
-function setText(node, text) {
-  if (node.textContent !== text) node.textContent = text; // an unchanged status is not read out again
-}
 
 const amount = (number, noun) => `${number.toLocaleString()} ${noun}${number === 1 ? "" : "s"}`;
 
