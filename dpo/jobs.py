@@ -125,6 +125,11 @@ class JobRegistry:
             matching = [job for job in self._jobs if job.kind == kind and key in (None, job.key)]
         return matching[-1] if matching else None
 
+    def standing(self) -> tuple[tuple[str, str, str], ...]:
+        """(kind, key, state) of the newest jobs, whatever became of them: changes whenever one comes, begins or ends."""
+        with self._lock:
+            return tuple((job.kind, job.key, job.state) for job in self._jobs)
+
     def _run(self) -> None:
         while True:
             with self._lock:

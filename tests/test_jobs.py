@@ -92,6 +92,30 @@ def wait_behind(jobs, names):
     return gate, waiting, ran
 
 
+def test_what_stands_changes_when_a_job_comes_begins_and_ends_however_quick_it_was():
+    jobs, begun, go_on = JobRegistry(), threading.Event(), threading.Event()
+    stood = [jobs.standing()]
+
+    def work(job) -> None:
+        begun.set()
+        go_on.wait(10)
+
+    slow = jobs.submit("train", "training a", "a", work)
+    assert begun.wait(10)
+    stood.append(jobs.standing())
+    quick = jobs.submit("export", "exporting a", "a", lambda job: None)
+    stood.append(jobs.standing())
+    go_on.set()
+    assert slow.finished.wait(10) and quick.finished.wait(10)
+    stood.append(jobs.standing())
+    assert stood == [
+        (),
+        (("train", "a", "running"),),
+        (("train", "a", "running"), ("export", "a", "queued")),
+        (("train", "a", "done"), ("export", "a", "done")),
+    ]
+
+
 def test_a_waiting_job_can_be_taken_out_of_the_queue_and_asked_for_again():
     jobs = JobRegistry()
     gate, (one, two), ran = wait_behind(jobs, "ab")

@@ -65,16 +65,15 @@ def create_app(studio: Studio) -> gr.Blocks:
         def look() -> gr.HTML:
             return gr.HTML(job=_shown(studio.jobs.current()))
 
+        def follow(current: Session, run: str, export: str, probe: str, event: gr.EventData) -> tuple:
+            """One event for all that follows jobs. A tab that nobody looks at is brought up to date when it is shown."""
+            is_seen = event.tab == "train"
+            followed = train.look(current, run, export, probe) if is_seen else (gr.skip(),) * len(train.followed)
+            return look(), *followed
+
         page.load(look, None, job, show_progress="hidden")
         quiet = {"queue": False, "trigger_mode": "always_last", "show_progress": "hidden"}
-        pairs.pulse.job_news(look, None, job, **quiet)
-        timers = {timer: place.id for place in places for timer in _timers_in(place)}
-
-        def attend(event: gr.EventData) -> list[gr.Timer]:
-            """A tab that nobody looks at does not look itself: that would be felt in the one that is shown."""
-            return [gr.Timer(active=tab == event.tab) for tab in timers.values()]
-
-        pairs.pulse.tab_shown(attend, None, list(timers), **quiet)
+        pairs.pulse.job_news(follow, [session, *train.seen], [job, *train.followed], **quiet)
 
         def go() -> gr.Tabs:
             current = studio.jobs.current()
@@ -111,12 +110,6 @@ def finish_jobs(studio: Studio, patience: float = 60.0) -> None:
         job.stop.set()
     for job in studio.jobs.active():
         job.finished.wait(patience)
-
-
-def _timers_in(block: gr.blocks.Block) -> list[gr.Timer]:
-    if isinstance(block, gr.Timer):
-        return [block]
-    return [timer for child in getattr(block, "children", ()) for timer in _timers_in(child)]
 
 
 def _shown(job: Job | None) -> dict:

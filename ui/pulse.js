@@ -6,7 +6,7 @@ const MOST_FAILURES = 3; // after that many the app may have forgotten this page
 
 let known = null, shownPicks = null; // the last answer; up to which pick the page was brought up to date
 let changed = 0, waiting = 0; // when picks were last seen to change, and first since that
-let shownTab = "", isAsking = false, failures = 0;
+let isAsking = false, failures = 0;
 
 async function beat() {
   if (!element.isConnected) return clearInterval(beating);
@@ -28,7 +28,8 @@ function tell(now) {
   const time = performance.now(), before = known || {};
   known = now;
   if (now.job !== before.job) {
-    trigger("job_news");
+    const tab = document.querySelector("#tabs [role=tab][aria-selected=true]");
+    trigger("job_news", { tab: tab ? tab.dataset.tabId : "" });
     document.dispatchEvent(new Event("job-news")); // for parts that ask the app themselves
   }
   if (now.picks !== before.picks) changed = time;
@@ -38,11 +39,6 @@ function tell(now) {
     shownPicks = now.picks;
     waiting = time;
     trigger("news");
-  }
-  const tab = document.querySelector("#tabs [role=tab][aria-selected=true]");
-  if (tab && tab.dataset.tabId !== shownTab) {
-    shownTab = tab.dataset.tabId;
-    trigger("tab_shown", { tab: shownTab });
   }
 }
 

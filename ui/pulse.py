@@ -14,14 +14,16 @@ from pathlib import Path
 
 import gradio as gr
 
+from dpo.runs import list_runs
 from ui.candidates_part import standing as candidates_standing
 from ui.session import Studio
 from ui.words import job_line
 
 
 def create_pulse(studio: Studio, wake: Callable[[], None]) -> gr.HTML:
-    """The component. Its events: `news` (of scans, uploads, candidates, the index, or of picks), `job_news`, and `tab_shown`
-    (`tab`: its id). `wake` is called at every beat of every page."""
+    """The component. Its events: `news` (of scans, uploads, candidates, the index, or of picks) and `job_news` (of jobs, and of
+    runs, which another process may train; `tab`: the id of the tab that is shown). `wake` is called at every beat of every
+    page."""
     process = secrets.token_hex(8)  # a page that meets another process has lost its session there, and loads anew
 
     def beat(payload: dict) -> dict:
@@ -29,7 +31,7 @@ def create_pulse(studio: Studio, wake: Callable[[], None]) -> gr.HTML:
         project, upload, scan = studio.project, studio.uploads.current, studio.project.library.current_scan()
         return {
             "process": process,
-            "job": _digest(job_line(job), job.done, job.total) if (job := studio.jobs.current()) else "",
+            "job": _digest(_of_jobs(studio), _of_runs(studio)),
             "rest": _digest(
                 (scan.begun, scan.done, scan.finished.is_set()) if scan else (),
                 (str(upload.folder), upload.done, upload.finished.is_set()) if upload else (),
@@ -44,6 +46,15 @@ def create_pulse(studio: Studio, wake: Callable[[], None]) -> gr.HTML:
         js_on_load=Path(__file__).with_name("pulse.js").read_text(encoding="utf-8"),
         server_functions=[beat], apply_default_css=False, elem_id="pulse", seconds=studio.seconds_between_looks,
     )  # fmt: skip
+
+
+def _of_jobs(studio: Studio) -> tuple:
+    job = studio.jobs.current()
+    return studio.jobs.standing(), (job_line(job), job.done, job.total) if job else ()
+
+
+def _of_runs(studio: Studio) -> list[tuple]:
+    return [(run.name, run.revision(), run.pause_requested()) for run in list_runs(studio.project.runs)]
 
 
 def _digest(*facts: object) -> str:

@@ -30,13 +30,17 @@ QUIET = {"queue": False, "show_progress": "hidden"}
 
 class TrainTab(NamedTuple):
     """As `Tab`, and `review`: the button that leads back to the review of pairs, for the page to wire. `follow(event)`: after
-    that event the form holds the settings of the round that the session has begun."""
+    that event the form holds the settings of the round that the session has begun. `look(session, *seen)` gives an update for
+    each of `followed`: what changed since the page was shown `seen`; the page asks for it at the news of jobs and runs."""
 
     refresh: Callable[[Session], tuple]
     outputs: list[gr.components.Component]
     next: gr.Button
     review: gr.Button
     follow: Callable[[gr.events.Dependency], None]
+    look: Callable[..., tuple]
+    seen: list[gr.components.Component]
+    followed: list[gr.components.Component]
 
 
 def create_train_tab(studio: Studio, session: gr.State) -> TrainTab:
@@ -62,7 +66,12 @@ def create_train_tab(studio: Studio, session: gr.State) -> TrainTab:
     def follow(event: gr.events.Dependency) -> None:
         filled(event.then(fill_round, session, [form.notes, form.name, *form.settings.values()], **QUIET))
 
-    tab = TrainTab(refresh, [opened, *view, *export], view.compare, form.review, follow)
+    def look(session: Session, seen: str, seen_export: str, seen_probe: str) -> tuple:
+        return *draw(studio, session, seen), *draw_export(studio, session, seen_export), *draw_probe(studio.jobs, seen_probe)
+
+    seen, followed = [view.seen, export.seen, form.probe.seen], [*view, *export, *form.probe]
+    outputs = [opened, *view, *export]
+    tab = TrainTab(refresh, outputs, view.compare, form.review, follow, look, seen, followed)
     _wire_form(studio, session, form, tab, filled)
     _wire_probe(studio, form, filled)
     _wire_view(studio, session, view, export, tab)
@@ -149,7 +158,6 @@ def _wire_probe(studio: Studio, form: Form, filled: Callable) -> None:
     measured = probe.measure.click(measure, set(form.settings.values()), [probe.report, probe.seen])
     measured.then(look, probe.seen, list(probe), **QUIET)
     filled(probe.use.click(use, None, form.settings["beta"], **QUIET))
-    gr.Timer(studio.seconds_between_looks).tick(look, probe.seen, list(probe), **QUIET)
 
 
 def _wire_view(studio: Studio, session: gr.State, view: View, export: Export, tab: TrainTab) -> None:
@@ -179,12 +187,6 @@ def _wire_view(studio: Studio, session: gr.State, view: View, export: Export, ta
         return ask_export(studio, session, format, precision)
 
     export.export.click(export_it, [session, export.format, export.precision], export.lines, **QUIET)
-
-    def look(session: Session, seen: str, seen_export: str) -> tuple:
-        return *draw(studio, session, seen), *draw_export(studio, session, seen_export)
-
-    seen = [session, view.seen, export.seen]
-    gr.Timer(studio.seconds_between_looks).tick(look, seen, [*view, *export], **QUIET)
 
 
 def _wire_runs(studio: Studio, session: gr.State, form: Form, view: View, tab: TrainTab, filled: Callable) -> None:

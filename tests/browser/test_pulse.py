@@ -4,6 +4,10 @@ import re
 
 import pytest
 
+from dpo.config import TrainConfig
+from dpo.events import RunEnded, RunStarted
+from dpo.pairs import Pair
+from dpo.runs import create_run
 from tests.browser.picking import press, wait_for_screen, wait_until
 
 pytestmark = pytest.mark.browser
@@ -47,14 +51,15 @@ def test_what_picks_change_elsewhere_on_the_page_is_shown_once_they_pause(pickin
     picking.wait_for_selector("#to-train:has-text('4 pairs')")
 
 
-def test_a_tab_looks_only_while_it_is_looked_at(picking, events):
+def test_train_rests_too_and_shows_what_another_process_does_to_a_run(picking, project, events):
     picking.get_by_role("tab", name="Train").click()
     picking.wait_for_selector("#start-training")
-    wait_until(lambda: picking.evaluate("document.querySelector('#tab-pairs').style.display") == "none")
-    events.clear()
-    picking.wait_for_timeout(4000)
-    assert len(started(events)) >= 3
-    picking.get_by_role("tab", name="Pairs").click()
+    rest(picking, events)
+    run = create_run(project.runs, "elsewhere-1", TrainConfig(), [Pair(f"prompt {i}", "a.png", "b.png") for i in range(4)])
+    picking.wait_for_selector("#runs:has-text('elsewhere-1')")
+    run.append(RunStarted(0, 9, 3, 1))
+    run.append(RunEnded(9, "finished", "It ended by itself."))
+    picking.wait_for_selector("#run-report:has-text('elsewhere-1 finished')")
     rest(picking, events)
 
 
