@@ -98,6 +98,12 @@ def server_call(port: int, **request):
     return ask(port, "/gradio_api/component_server", method="POST", body=json.dumps(call), **request)
 
 
+def test_the_app_opens_on_a_machine_so_busy_that_its_first_answer_is_late(tmp_path, monkeypatch):
+    monkeypatch.setattr("gradio.networking.url_ok", lambda url: False)
+    with served(make_studio(tmp_path)) as port:
+        assert ask(port, "/")[0] == 200
+
+
 def test_the_page_answers_to_its_own_names(port):
     for host in (f"127.0.0.1:{port}", f"localhost:{port}", f"LOCALHOST:{port}", f"[::1]:{port}"):
         assert ask(port, "/", host=host)[0] == 200, host

@@ -183,6 +183,7 @@ def launch_settings(doors: Doors, port: int, routes: Iterable[BaseRoute]) -> dic
         "server_name": doors.host, "server_port": port, "share": doors.share, "auth": doors.login,
         "ssr_mode": False, "mcp_server": False, "pwa": False, "run_history": False, "enable_monitoring": False,
         "footer_links": [], "show_error": False, "allowed_paths": [], "quiet": True,
+        "_frontend": False,  # Gradio's own knock, which takes an answer later than 3 s, as on a busy machine, for a closed door
         "max_file_size": LARGEST_SHARED_UPLOAD if doors.lets_others_in else LARGEST_UPLOAD,
         "app_kwargs": {
             "middleware": [Middleware(Guard, names=doors.names, any_address=doors.host in EVERY_ADDRESS)],

@@ -58,7 +58,7 @@ def switch_to(page, mode: str, images: int) -> None:
     """Click the mode and wait for its first screen, which shows so many images."""
     page.click(f"#picker .modes [data-mode={mode}]")
     page.wait_for_function(
-        "([mode, images]) => document.querySelector('#picker .picker').dataset.mode === mode"
+        "([mode, images]) => document.querySelector('#picker .picker')?.dataset.mode === mode"
         " && document.querySelectorAll('#picker .cell:not([hidden]) img').length === images",
         arg=[mode, images],
     )

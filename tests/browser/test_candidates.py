@@ -42,7 +42,7 @@ def test_candidates_of_the_prompts_at_hand_are_made_and_picked_from_on_a_phone(p
     page.wait_for_selector("#candidates-progress h3:has-text('4 of 4 images, done')")
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     page.click("#pick-candidates")
-    page.wait_for_function("document.querySelector('#folder input, #folder textarea').value.endsWith('rounds/mine')")
+    page.wait_for_function("document.querySelector('#folder input, #folder textarea')?.value.endsWith('rounds/mine')")
     wait_for_screen(page)
     (found,) = list_candidates(project)
     assert (found.done, found.request.sampling_steps) == (4, 2)

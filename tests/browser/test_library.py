@@ -99,7 +99,7 @@ def test_search_and_filters_narrow_the_list_and_what_is_picked(shelf, project):
     wait_until(lambda: shown_prompts(shelf) == ["a red fox, forest", "a grey cat"])
     shelf.fill("#shelf .search", "fox")
     wait_until(lambda: shown_prompts(shelf) == ["a red fox, forest"])
-    shelf.wait_for_function("document.querySelector('#picker .count').textContent === '0 of 1'")
+    shelf.wait_for_function("document.querySelector('#picker .count')?.textContent === '0 of 1'")
 
 
 @pytest.mark.thorough
@@ -196,7 +196,7 @@ def test_a_scan_that_ends_tells_the_picker_how_much_there_is(page, start_app, tm
     for number in range(20, 60):
         write_image(folder / f"{number}.png", f"prompt {number // 2}", number)
     page.click("#scan")
-    page.wait_for_function("document.querySelector('#picker .count').textContent === '0 of 30'")
+    page.wait_for_function("document.querySelector('#picker .count')?.textContent === '0 of 30'")
 
 
 def test_a_key_picks_nothing_while_the_list_hides_the_picker(shelf, project):
@@ -208,7 +208,7 @@ def test_a_key_picks_nothing_while_the_list_hides_the_picker(shelf, project):
     shelf.wait_for_timeout(300)
     assert project.picks.revision() == 0
     shelf.click("#images-step .label-wrap, #images-step > button")
-    shelf.wait_for_function("document.querySelector('#picker .stage').getBoundingClientRect().top < innerHeight / 3")
+    shelf.wait_for_function("document.querySelector('#picker .stage')?.getBoundingClientRect().top < innerHeight / 3")
     shelf.evaluate("document.activeElement.blur()")
     press(shelf, "1", "2")
     wait_until(lambda: project.picks.revision() == 1)
@@ -274,7 +274,7 @@ def test_an_uploaded_table_stands_in_for_what_the_file_does_not_say(shelf, proje
     shelf.click("#shelf .chip:has-text('2 without metadata')")
     shelf.set_input_files("#shelf .table-file", table)
     wait_until(lambda: "a quiet pond" in sizes(project, folder_of(project)))
-    shelf.wait_for_function("document.querySelector('#shelf [data-stand-in=table]').checked")
+    shelf.wait_for_function("document.querySelector('#shelf [data-stand-in=table]')?.checked")
 
 
 def test_a_zip_is_taken_in_scanned_and_picked_from_and_what_is_no_image_is_named(page, start_app, tmp_path):
@@ -293,7 +293,7 @@ def test_a_zip_is_taken_in_scanned_and_picked_from_and_what_is_no_image_is_named
     project = open_project(app.project)
     uploads = project.path / "uploads"
     assert sorted(size for size in sizes(project, str(uploads)).values()) == [2, 3]
-    page.wait_for_function(f"document.querySelector('#folder :is(input, textarea)').value === {str(uploads)!r}")
+    page.wait_for_function(f"document.querySelector('#folder :is(input, textarea)')?.value === {str(uploads)!r}")
     press(page, "1", "2")
     wait_until(lambda: project.picks.pairs())
     unfold(page)

@@ -77,7 +77,7 @@ def test_a_reload_goes_on_where_it_was_and_can_undo_what_was_before(picking, pro
     wait_until(lambda: len(project.picks.live()) == 3)
     reload(picking)
     wait_for_screen(picking)
-    picking.wait_for_function("document.querySelector('#picker .count').textContent === '3 of 12'")
+    picking.wait_for_function("document.querySelector('#picker .count')?.textContent === '3 of 12'")
     assert shown_prompt(picking) == groups[3].prompt
     press(picking, "1", "2")
     wait_until(lambda: len(project.picks.live()) == 4)
@@ -196,10 +196,10 @@ def test_typing_in_a_text_box_picks_nothing(picking, project, groups):
 def test_keys_pick_nothing_on_another_tab_or_with_modifiers_or_while_held(picking, project, groups):
     press(picking, "Control+1", "Alt+2", "Meta+3")
     picking.click("#tab-train-button, button[role=tab]:has-text('Train')")
-    picking.wait_for_function("document.querySelector('#picker').offsetParent === null")
+    picking.wait_for_function("document.querySelector('#picker')?.offsetParent === null")
     press(picking, "1", "2")
     picking.click("#tab-pairs-button, button[role=tab]:has-text('Pairs')")
-    picking.wait_for_function("document.querySelector('#picker').offsetParent !== null")
+    picking.wait_for_function("document.querySelector('#picker')?.offsetParent != null")
     for _ in range(6):  # Playwright sends repeats for a key that is still down
         picking.keyboard.down("1")
     assert picking.locator("#picker .cell.best").count() == 1

@@ -27,14 +27,14 @@ def test_picks_made_while_the_app_is_dead_arrive_once_when_it_is_back(picking, p
     app.kill()
     for _ in range(3):
         press(picking, "1", "2")
-    picking.wait_for_function("document.querySelector('#picker .notice').textContent.includes('3 picks are waiting')")
+    picking.wait_for_function("document.querySelector('#picker .notice')?.textContent.includes('3 picks are waiting')")
     assert picking.text_content("#picker .saved") != "all saved"
     app.start()
     wait_until(lambda: len(project.picks.live()) == 4, seconds=30)
     time.sleep(1)
     assert len(project.picks.live()) == 4
     assert project.picks.revision() == 4
-    picking.wait_for_function("document.querySelector('#picker .notice').textContent === ''")
+    picking.wait_for_function("document.querySelector('#picker .notice')?.textContent === ''")
     picking.wait_for_selector("#picker .saved:has-text('all saved')")
 
 

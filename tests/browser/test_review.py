@@ -137,7 +137,7 @@ def test_a_change_whose_answer_was_lost_is_sent_again_and_counts_once(review, pr
     card(review, shown[0]).focus()
     press(review, "Delete")
     review.wait_for_selector("#review .problem:has-text('1 change waits here')", state="attached")
-    review.wait_for_function("document.querySelector('#review .problem').textContent === ''")
+    review.wait_for_function("document.querySelector('#review .problem')?.textContent === ''")
     wait_until(lambda: prompts(review) == shown[1:])
     assert (lost, project.picks.revision()) == ([200], before + 1)
 

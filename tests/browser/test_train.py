@@ -102,7 +102,7 @@ def test_settings_come_out_of_files_of_ours_and_of_onetrainer(page, url, tmp_pat
     page.locator("#import-notes [data-tone=bad]", has_text="neither.json").wait_for()
     chooser.set_input_files(theirs)
     page.locator("#import-notes li", has_text="theirs.json: ").wait_for()
-    page.wait_for_function("document.querySelector('#setting-lora_rank input').value === '24'")
+    page.wait_for_function("document.querySelector('#setting-lora_rank input')?.value === '24'")
     chooser.set_input_files(ours)
     page.locator("#import-notes", has_text="sampling_steps").wait_for()  # what it does not know is said
 
@@ -202,5 +202,5 @@ def test_a_measured_strength_is_told_and_used(page, url, studio, pairs, monkeypa
     page.locator("#probe-report", has_text="0.0068 or more for half the pairs, by 0.031 or more for a tenth; 25%").wait_for()
     page.locator("#probe-report", has_text="tells 95% of the pairs apart by itself").wait_for()
     page.get_by_role("button", name="Use 350").click()
-    page.wait_for_function("document.querySelector('#setting-beta input').value === '350'")
+    page.wait_for_function("document.querySelector('#setting-beta input')?.value === '350'")
     assert measured == [77]
