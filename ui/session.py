@@ -23,6 +23,7 @@ from dpo import StudioError
 from dpo.groups import MODES, View
 from dpo.jobs import JobRegistry
 from dpo.runs import Run, list_runs
+from ui.rights import OWNER, open_to
 from ui.uploads import Uploads
 
 if TYPE_CHECKING:
@@ -182,10 +183,12 @@ def token_view(studio: Studio, payload: object) -> View | None:
     return View(**json.loads(view)) if studio.is_signed("page", f"{name} {view}", signature) else None
 
 
-def serve(studio: Studio, name: str, answer: Callable[[View, dict], dict]) -> Callable[[dict], dict]:
+def serve(studio: Studio, name: str, answer: Callable[[View, dict], dict], role: str = OWNER) -> Callable[[dict], dict]:
     """A server function of that name for a part of the page: `answer(view, payload)` for a payload with a token of ours, else
-    {"error": "token"}. What is wrong with what was asked comes back as {"error": sentence}."""
+    {"error": "token"}. What is wrong with what was asked comes back as {"error": sentence}. `role`: the least that may call it,
+    as in `ui.rights`."""
 
+    @open_to(role)
     def function(payload: dict) -> dict:
         view = token_view(studio, payload)
         if view is None:
