@@ -6,17 +6,16 @@ import argparse
 import os
 from pathlib import Path
 
-DEMO = Path("~/image-dpo/demo")
+from dpo.space import find_space
 
 
 def main(arguments: list[str] | None = None) -> None:
-    on_space = "SPACE_ID" in os.environ
+    space = find_space(os.environ)
+    demo = (space.home if space else Path("~")) / "image-dpo" / "demo"
     parser = argparse.ArgumentParser(prog="app.py", description="From a folder of images to an adapter you can see working.")
-    parser.add_argument("--project", type=Path, default=DEMO, metavar="DIR", help="project folder (default: %(default)s)")
+    parser.add_argument("--project", type=Path, default=demo, metavar="DIR", help="project folder (default: %(default)s)")
     parser.add_argument("--port", type=int, metavar="N", help="port of the page (default: 7860, or the next free one)")
-    parser.add_argument(
-        "--host", default="0.0.0.0" if on_space else "127.0.0.1", help="address to listen on (default: %(default)s)"
-    )
+    parser.add_argument("--host", default="0.0.0.0" if space else "127.0.0.1", help="address to listen on (default: %(default)s)")
     parser.add_argument("--auth", default=os.environ.get("STUDIO_AUTH"), help="user:password to ask for (default: $STUDIO_AUTH)")
     parser.add_argument("--share", action="store_true", help="also open a public link through gradio.live")
     flags = parser.parse_args(arguments)
@@ -25,6 +24,10 @@ def main(arguments: list[str] | None = None) -> None:
     # Gradio reads both when it is imported; without the first it phones home.
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     os.environ["GRADIO_TEMP_DIR"] = str(folder / "cache" / "gradio")
+    if space and space.is_kept:  # downloaded models outlive a restart too
+        os.environ.setdefault("HF_HOME", str(space.home / ".huggingface"))
+    if space and space.has_zero_gpu:
+        import spaces  # noqa: F401  # before torch, which it changes
 
     from dpo import StudioError
     from dpo.demo.candidates import prepare_demo
@@ -33,14 +36,16 @@ def main(arguments: list[str] | None = None) -> None:
     from ui import create_app, launch
     from ui.security import check_doors, choose_port
     from ui.session import Studio, project_secret
+    from ui.space import NO_JOBS
 
     try:
-        doors = check_doors(flags.host, flags.auth, flags.share, on_space)
+        doors = check_doors(flags.host, flags.auth, flags.share, space is not None)
         port = choose_port(doors.host, flags.port)
         project = open_project(folder)
-        if flags.project == DEMO:
+        if flags.project == demo:
             prepare_demo(project)
-        studio = Studio(project, JobRegistry(), project_secret(project.path), doors.lets_others_in)
+        jobs = JobRegistry(NO_JOBS if space and space.has_zero_gpu else "")
+        studio = Studio(project, jobs, project_secret(project.path), doors.lets_others_in, space=space)
         launch(create_app(studio), studio, doors, port)
     except StudioError as error:
         parser.exit(2, f"{error}\n")

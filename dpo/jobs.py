@@ -10,7 +10,8 @@ import threading
 import time
 import traceback
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass, field
 
 from dpo import StudioError
@@ -18,6 +19,10 @@ from dpo import StudioError
 
 class AlreadyRunning(StudioError):
     """The same work was asked for twice."""
+
+
+class NoJobs(StudioError):
+    """This machine lends a device to whoever asks, and none to work that goes on by itself."""
 
 
 @dataclass
@@ -54,9 +59,13 @@ class Job:
 
 
 class JobRegistry:
-    """The queue of one process. `work(job)` runs in the one worker thread; a StudioError becomes the job's message."""
+    """The queue of one process. `work(job)` runs in the one worker thread; a StudioError becomes the job's message.
 
-    def __init__(self) -> None:
+    `refusal`: why there can be no such thread, in words; "" where there can.
+    """
+
+    def __init__(self, refusal: str = "") -> None:
+        self._refusal = refusal
         self._lock = threading.Condition()
         self._queue: deque[tuple[Job, Callable[[Job], object]]] = deque()
         self._jobs: list[Job] = []
@@ -65,8 +74,10 @@ class JobRegistry:
     def submit(self, kind: str, title: str, key: str, work: Callable[[Job], object], result: object = None, request=None) -> Job:
         """Queue work and return at once. `result` is what `job.result` holds until work returns; `request` stays with the job.
 
-        Raises AlreadyRunning if a job of this kind and key waits or runs.
+        Raises AlreadyRunning if a job of this kind and key waits or runs, NoJobs where there can be none.
         """
+        if self._refusal:
+            raise NoJobs(self._refusal)
         with self._lock:
             for job in self._jobs:
                 if job.is_active and (job.kind, job.key) == (kind, key):
@@ -79,6 +90,30 @@ class JobRegistry:
                 self._thread.start()
             self._lock.notify()
         return job
+
+    def carry_out(
+        self, kind: str, title: str, key: str, work: Callable[[Job], Iterator[object]], result: object = None, request=None
+    ) -> Iterator[object]:
+        """Do work here and now, in the caller's thread, while the caller goes on asking for what it yields. To all who watch it
+        is a job like another; one that is left or stopped half-way keeps its result so far."""
+        job = Job(kind, title, key, "running", started=time.monotonic(), result=result, request=request)
+        with self._lock:
+            self._jobs = [*self._jobs[-49:], job]
+        try:
+            with closing(work(job)) as steps:
+                for step in steps:
+                    if job.stop.is_set():
+                        break
+                    yield step
+            job.state = "stopped" if job.stop.is_set() else "done"
+        except GeneratorExit:
+            job.stop.set()
+            job.state = "stopped"
+            raise
+        except Exception as error:
+            self._explain(job, error)
+        finally:
+            job.finished.set()
 
     def current(self) -> Job | None:
         """The job that has the device, else the next one waiting."""
@@ -148,9 +183,13 @@ class JobRegistry:
         try:
             job.result = work(job)
             job.state = "stopped" if job.stop.is_set() else "done"
-        except StudioError as error:
-            job.state, job.message = "failed", str(error)
         except Exception as error:  # the thread must live on, and the person must hear of it
-            traceback.print_exc()
-            job.state = "failed"
-            job.message = f"{job.title} failed unexpectedly: {type(error).__name__}: {error}. The terminal has the details."
+            self._explain(job, error)
+
+    @staticmethod
+    def _explain(job: Job, error: Exception) -> None:
+        words = str(error)
+        if not isinstance(error, StudioError):
+            traceback.print_exception(error)
+            words = f"{job.title} failed unexpectedly: {type(error).__name__}: {error}. The terminal has the details."
+        job.message, job.state = words, "failed"

@@ -41,7 +41,8 @@ SQL = re.compile(r"\s*(SELECT|INSERT (OR \w+ )?INTO|UPDATE|DELETE FROM|CREATE (T
 INSIDE_A_RUN = {"config.json", "pairs.json", "held_out.json", "events.jsonl"}
 EVENTS = {event.__name__ for event in get_args(Event)}
 # A setting asks for them, and says which package it needs; everything else works without.
-OPTIONAL = {"bitsandbytes", "gguf", "prodigyopt", "torchao", "trackio", "wandb"}
+# `spaces` is there on ZeroGPU, where Spaces install it by themselves.
+OPTIONAL = {"bitsandbytes", "gguf", "prodigyopt", "spaces", "torchao", "trackio", "wandb"}
 MUTATORS = {"append", "extend", "insert", "add", "update", "setdefault", "pop", "popitem", "remove", "discard", "clear", "sort"}
 LONGEST = 400  # lines; a longer file has a second thought in it
 # Written so that this file does not hold what it looks for.

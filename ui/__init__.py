@@ -16,6 +16,7 @@ from ui.pairs_tab import create_pairs_tab
 from ui.parts import job_part, text_part
 from ui.security import Doors, launch_settings
 from ui.session import Session, Studio, restore_session, stored_session
+from ui.space import create_warning
 from ui.theme import CSS_FILES, create_theme
 from ui.train_tab import create_train_tab
 from ui.words import JOB_TABS, job_line
@@ -40,6 +41,7 @@ def create_app(studio: Studio) -> gr.Blocks:
             for name, create_tab in TABS.items():
                 with gr.Tab(name.capitalize(), id=name, elem_id=f"tab-{name}") as place:
                     places.append(place)
+                    create_warning(studio.space)
                     made.append(create_tab(studio, session))
 
         def restore(stored: object, request: gr.Request) -> Session:

@@ -28,6 +28,7 @@ from ui.review_answers import state_of
 from ui.scorers_part import create_scorers, show_scorers
 from ui.session import SORTS, Session, Studio, clean_view, folder_of, page_session, view_of
 from ui.shelf import create_shelf, show_shelf
+from ui.space import only_with_jobs
 from ui.uploads import Upload, uploaded_file, uploads_folder
 from ui.words import count, duration, summary_line, useless_folder
 
@@ -74,12 +75,13 @@ def create_pairs_tab(studio: Studio, session: gr.State) -> PairsTab:
         problem = text_part(tone="bad", elem_id="folder-problem")
         progress = report_part("scan-progress")
         shelf = create_shelf(studio, session)
-        candidates = create_candidates(studio, session)
+        with only_with_jobs(studio):
+            candidates = create_candidates(studio, session)
     picker = create_picker(studio, session)
     with gr.Accordion("3 Review", open=False, elem_classes="step", elem_id="review-step") as review_step:
         review = create_review(studio, session)
         exchange = create_datasets(datasets, session)
-    with gr.Accordion("AI feedback", open=False, elem_classes="step", elem_id="scorers-step"):
+    with only_with_jobs(studio), gr.Accordion("AI feedback", open=False, elem_classes="step", elem_id="scorers-step"):
         scorers = create_scorers(studio, session)
     with gr.Row(elem_classes="next-row", equal_height=True):
         next_step = gr.Button("Train", interactive=False, scale=0, min_width=200, elem_id="to-train")

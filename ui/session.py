@@ -19,17 +19,19 @@ from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+import gradio as gr
+
 from dpo import StudioError
 from dpo.groups import MODES, View
 from dpo.jobs import JobRegistry
 from dpo.runs import Run, list_runs
-from ui.rights import OWNER, open_to
+from ui.gate import HOST, caller_of
+from ui.rights import OWNER, may, open_to
 from ui.uploads import Uploads
 
 if TYPE_CHECKING:
-    import gradio as gr
-
     from dpo.project import Project
+    from dpo.space import Space
 
 SECRET_BYTES = 32
 LONGEST_ID = 4096  # a folder's path is the longest thing a session names
@@ -53,6 +55,12 @@ class Studio:
     secret: bytes
     is_shared: bool = False  # people on other machines may be at the page
     uploads: Uploads = field(default_factory=Uploads)
+    space: Space | None = None  # that the app runs on, if it is one
+
+    @property
+    def has_jobs(self) -> bool:
+        """Whether work can go on in the background, with a device of its own."""
+        return self.space is None or not self.space.has_zero_gpu
 
     @property
     def seconds_between_looks(self) -> float:

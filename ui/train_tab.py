@@ -20,6 +20,7 @@ from dpo.runs import Run, find_run, list_runs, suggest_run_name
 from dpo.training import resume_training, start_probe, start_training, stop_training
 from ui.export_part import Export, ask_export, draw_export
 from ui.session import Session, Studio, chosen_run
+from ui.space import create_notice, only_with_jobs
 from ui.train_fill import from_browser, from_file, from_preset, from_round, from_run, remembered, stem
 from ui.train_form import Form, about, bad_lines, check_places, create_form, given, read_config
 from ui.train_probe import draw_probe, suggestion
@@ -44,7 +45,8 @@ class TrainTab(NamedTuple):
 
 
 def create_train_tab(studio: Studio, session: gr.State) -> TrainTab:
-    with gr.Row(elem_id="train", elem_classes="workbench"):
+    create_notice(studio)
+    with only_with_jobs(studio), gr.Row(elem_id="train", elem_classes="workbench"):
         with gr.Column(scale=0, min_width=320, elem_classes="side"):
             form = create_form(studio)
         with gr.Column(scale=1, min_width=320, elem_classes="wide"):
