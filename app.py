@@ -17,7 +17,19 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--port", type=int, metavar="N", help="port of the page (default: 7860, or the next free one)")
     parser.add_argument("--host", default="0.0.0.0" if space else "127.0.0.1", help="address to listen on (default: %(default)s)")
     parser.add_argument("--auth", default=os.environ.get("STUDIO_AUTH"), help="user:password to ask for (default: $STUDIO_AUTH)")
+    parser.add_argument("--users", type=Path, metavar="FILE", help="who may log in, and as what: see `python -m dpo users`")
     parser.add_argument("--share", action="store_true", help="also open a public link through gradio.live")
+    parser.add_argument(
+        "--root",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="DIR",
+        help="a folder a shared page reaches too; repeatable",
+    )
+    parser.add_argument(
+        "--model", action="append", default=[], metavar="ID", help="a hub id that a shared page may load; repeatable"
+    )
     flags = parser.parse_args(arguments)
     folder = flags.project.expanduser()
 
@@ -34,18 +46,20 @@ def main(arguments: list[str] | None = None) -> None:
     from dpo.jobs import JobRegistry
     from dpo.project import open_project
     from ui import create_app, launch
+    from ui.places import check_roots
     from ui.security import check_doors, choose_port
     from ui.session import Studio, project_secret
     from ui.space import NO_JOBS
 
     try:
-        doors = check_doors(flags.host, flags.auth, flags.share, space is not None)
+        doors = check_doors(flags.host, flags.auth, flags.share, space is not None, flags.users)
         port = choose_port(doors.host, flags.port)
         project = open_project(folder)
         if flags.project == demo:
             prepare_demo(project)
-        jobs = JobRegistry(NO_JOBS if space and space.has_zero_gpu else "")
-        studio = Studio(project, jobs, project_secret(project.path), doors.lets_others_in, space=space)
+        jobs = JobRegistry(NO_JOBS if space and space.has_zero_gpu else "", project.path)
+        reach = {"is_shared": doors.lets_others_in, "roots": check_roots(flags.root), "models": frozenset(flags.model)}
+        studio = Studio(project, jobs, project_secret(project.path), **reach, space=space)
         launch(create_app(studio), studio, doors, port)
     except StudioError as error:
         parser.exit(2, f"{error}\n")

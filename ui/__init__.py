@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import replace
 
 import gradio as gr
 
-from dpo.jobs import Job
+from dpo.jobs import JobRegistry
 from dpo.runs import Run
 from dpo.training import stop_training
 from ui import downloads, images, train_samples
 from ui.compare_tab import create_compare_tab
 from ui.pairs_tab import create_pairs_tab
-from ui.parts import job_part, text_part
-from ui.security import Doors, launch_settings
-from ui.session import Session, Studio, restore_session, stored_session
+from ui.parts import job_part, rights_part, text_part
+from ui.rights import open_to
+from ui.security import HOST_NAME, Doors, launch_settings
+from ui.session import Session, Studio, restore_session, stored_session, told
 from ui.space import create_warning
 from ui.theme import CSS_FILES, create_theme
 from ui.train_tab import create_train_tab
@@ -36,6 +36,7 @@ def create_app(studio: Studio) -> gr.Blocks:
         )
         text_part(studio.project.path.name, elem_id="project")
         job = job_part()
+        rights = rights_part()
         with gr.Tabs(elem_id="tabs") as tabs:
             places, made = [], []
             for name, create_tab in TABS.items():
@@ -44,10 +45,12 @@ def create_app(studio: Studio) -> gr.Blocks:
                     create_warning(studio.space)
                     made.append(create_tab(studio, session))
 
-        def restore(stored: object, request: gr.Request) -> Session:
-            return replace(restore_session(stored), login=request.username or "")
+        @open_to("viewer")
+        def restore(stored: object, request: gr.Request) -> tuple[Session, dict]:
+            restored = told(restore_session(stored, studio.places), request)
+            return restored, gr.HTML(role=restored.role)
 
-        loaded = page.load(restore, remembered, session, show_progress="hidden")
+        loaded = page.load(restore, remembered, [session, rights], show_progress="hidden")
         for place, tab in zip(places, made, strict=True):
             loaded.then(tab.refresh, session, tab.outputs, show_progress="hidden")
             place.select(tab.refresh, session, tab.outputs, show_progress="hidden")
@@ -62,11 +65,13 @@ def create_app(studio: Studio) -> gr.Blocks:
         reviewed.then(pairs.refresh, session, pairs.outputs, show_progress="hidden").then(None, js=SHOW_REVIEW)
         begun = compare.begun.change(lambda: gr.Tabs(selected="pairs"), None, tabs, show_progress="hidden")
         train.follow(begun.then(pairs.refresh, session, pairs.outputs, show_progress="hidden"))
-        session.change(stored_session, session, remembered, show_progress="hidden")
+        session.change(open_to("viewer")(stored_session), session, remembered, show_progress="hidden")
 
+        @open_to("viewer")
         def look() -> gr.HTML:
-            return gr.HTML(job=_shown(studio.jobs.current()))
+            return gr.HTML(job=_shown(studio.jobs))
 
+        @open_to("viewer")
         def follow(current: Session, run: str, export: str, probe: str, event: gr.EventData) -> tuple:
             """One event for all that follows jobs. A tab that nobody looks at is brought up to date when it is shown."""
             is_seen = event.tab == "train"
@@ -77,6 +82,7 @@ def create_app(studio: Studio) -> gr.Blocks:
         quiet = {"queue": False, "trigger_mode": "always_last", "show_progress": "hidden"}
         pairs.pulse.job_news(follow, [session, *train.seen], [job, *train.followed], **quiet)
 
+        @open_to("viewer")
         def go() -> gr.Tabs:
             current = studio.jobs.current()
             return gr.Tabs(selected=JOB_TABS[current.kind]) if current else gr.skip()
@@ -95,6 +101,8 @@ def launch(page: gr.Blocks, studio: Studio, doors: Doors, port: int, wait: bool 
     )  # fmt: skip
     if doors.share and not page.share_url:
         print("No public link could be made; the page is on this machine only.")
+    if doors.password:
+        print(f"Log in as {HOST_NAME} with the password {doors.password} (made up for this start, and shown this once).")
     print(f"Image DPO Studio is open at {page.share_url or page.local_url} (Ctrl+C closes it).", flush=True)
     if wait:
         with suppress(KeyboardInterrupt):
@@ -114,6 +122,7 @@ def finish_jobs(studio: Studio, patience: float = 60.0) -> None:
         job.finished.wait(patience)
 
 
-def _shown(job: Job | None) -> dict:
+def _shown(jobs: JobRegistry) -> dict:
+    job = jobs.current()
     share = job.done / job.total if job and job.total else 0.0
-    return {"text": job_line(job), "share": share, "active": job is not None}
+    return {"text": job_line(job, jobs.elsewhere()), "share": share, "active": job is not None}

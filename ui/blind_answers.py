@@ -31,11 +31,14 @@ from ui.blind_words import (
 from ui.downloads import export_url
 from ui.images import file_url
 from ui.picker_answers import LONGEST_NAME
+from ui.rights import OWNER, may, open_to
 from ui.session import Studio, limit, token_login
 
 MOST_OPERATIONS, MOST_SCREENS, MOST_HELD, MOST_RECENT = 100, 12, 64, 24
+NO_VOTER = "voting is for a login with the role rater"
 
 
+@open_to("viewer")
 def answer_voter(studio: Studio, payload: dict) -> dict:
     """Store the page's votes, then say what is next of a test and a question.
 
@@ -44,8 +47,10 @@ def answer_voter(studio: Studio, payload: dict) -> dict:
     """
     rater = token_login(payload) or _text(payload, "rater").strip()[:LONGEST_NAME]
     operations = [entry for entry in _list(payload, "operations") if isinstance(entry, dict)][:MOST_OPERATIONS]
-    kept, refused = _resolve(studio, operations, token_login(payload))
-    applied = studio.project.votes.apply(kept) if kept else None
+    may_vote = may(payload.get("role", OWNER), "rater")
+    kept, refused = _resolve(studio, operations, token_login(payload)) if may_vote else ([], [NO_VOTER][: len(operations)])
+    only_of = None if payload.get("role", OWNER) == OWNER else token_login(payload)
+    applied = studio.project.votes.apply(kept, only_of) if kept else None
     tests = list_tests(studio.project)
     answer = {"stored": len(operations), "refused": [*refused, *(applied.refused if applied else ())]}
     if not tests:
@@ -57,7 +62,8 @@ def answer_voter(studio: Studio, payload: dict) -> dict:
     ready, seen = test.ready(), {vote.item for vote in votes if vote.rater == rater}
     have = {number for number in _list(payload, "have")[:MOST_HELD] if isinstance(number, int)}
     waiting = _in_order(test, rater, [item for item in ready if item.number not in seen], votes)
-    screens = [item for item in waiting if item.number not in have][: limit(payload.get("want"), MOST_SCREENS)]
+    want = limit(payload.get("want"), MOST_SCREENS) if may_vote else 0
+    screens = [item for item in waiting if item.number not in have][:want]
     job = studio.jobs.find("test", test.name)
     is_making = job is not None and job.is_active
     return answer | {
@@ -67,7 +73,7 @@ def answer_voter(studio: Studio, payload: dict) -> dict:
         "done": len(seen), "total": len(test.items), "left": len(waiting),
         "making": {"words": making_words(test, len(ready), job), "active": is_making, "missing": len(ready) < len(test.items)},
         "verdict": _verdict(outcome),
-        "recent": _recent(studio, test, votes, rater) if payload.get("recent") is True else None,
+        "recent": _recent(studio, test, votes, rater) if payload.get("recent") is True and may_vote else None,
     }  # fmt: skip
 
 

@@ -32,6 +32,7 @@ from ui.look_form import (
     sampler_choices,
     usable_runs,
 )
+from ui.rights import open_to
 from ui.rounds import create_rounds_part
 from ui.session import Session, Studio
 from ui.space import create_notice, only_with_jobs
@@ -74,14 +75,17 @@ def create_compare_tab(studio: Studio, session: gr.State) -> CompareTab:
         is_test = name == "test"
         return gr.Column(visible="hidden" if is_test else True), gr.Column(visible=True if is_test else "hidden")
 
+    @open_to("viewer")
     def refresh(session: Session) -> tuple:
         run = offered_run(studio, session)
         name = session.way if session.way in dict(WAYS).values() else "look"
         return (
-            gr.Dropdown(choices=adapter_choices(studio)), run.name if run else "", name, *show_way(name),
+            gr.Dropdown(choices=adapter_choices(studio)) if session.is_owner else gr.skip(),
+            run.name if run and session.is_owner else gr.skip(), name, *show_way(name),
             show_look(studio, session), *blind.refresh(session), *rounds.refresh(session),
         )  # fmt: skip
 
+    @open_to("viewer")
     def choose_way(session: Session, name: str) -> tuple:
         return replace(session, way=name), *show_way(name)
 

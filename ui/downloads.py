@@ -25,7 +25,7 @@ def export_url(studio: Studio, name: str) -> str:
 
 
 def routes(studio: Studio) -> list[Route]:
-    """Gradio's login does not cover routes of our own: the signature is what lets a reader in."""
+    """The owner's: the signature keeps a page to what it was shown, and the gate asks who they are (ui/gate.py)."""
 
     def adapter(request: Request) -> Response:
         name = request.path_params["name"].removesuffix(".safetensors")

@@ -16,6 +16,7 @@ from starlette.routing import Route
 
 from dpo.drawing import LONGEST_SIDE
 from dpo.pixels import PixelError
+from ui.rights import open_to
 
 if TYPE_CHECKING:
     from ui.session import Studio
@@ -43,6 +44,7 @@ def file_url(studio: Studio, path: Path, kind: str = "full") -> str:
 def routes(studio: Studio) -> list[Route]:
     """The routes to give to the app. 404 for a token we did not sign and for an image that is gone or broken."""
 
+    @open_to("viewer")
     def send(request: Request) -> Response:
         kind, key = _read_token(studio, request.path_params["token"])
         if not kind:

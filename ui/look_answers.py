@@ -13,6 +13,7 @@ from dpo.pixels import PixelError, mean_difference
 from dpo.runs import list_runs
 from ui.downloads import export_url
 from ui.images import file_url
+from ui.rights import open_to
 from ui.session import Studio, limit
 from ui.words import count, report_look
 
@@ -22,6 +23,7 @@ EMPTY = "Nothing compared yet. Choose an adapter and press Compare: the base mod
 NO_ADAPTER = "No adapter yet. Train a run first; it appears here when it is done."
 
 
+@open_to("viewer")
 def answer_state(studio: Studio, payload: dict) -> dict:
     """The newest look: its report, its variants, and of its rows those that come after the `have` the page has of it.
 
@@ -56,6 +58,7 @@ def answer_save(studio: Studio, payload: dict) -> dict:
     return {"text": f"Saved {images} and a grid of them in {folder}.", "link": export_url(studio, f"{folder.name}/{GRID_FILE}")}
 
 
+@open_to("viewer")
 def answer_difference(studio: Studio, payload: dict) -> dict:
     """How far the base's image and another variant's of the row are apart, in words."""
     job = _asked_for(studio, payload)

@@ -25,6 +25,7 @@ from ui.picker import create_picker
 from ui.pulse import create_pulse
 from ui.review import create_review, show_review
 from ui.review_answers import state_of
+from ui.rights import may, open_to
 from ui.scorers_part import create_scorers, show_scorers
 from ui.session import SORTS, Session, Studio, clean_view, folder_of, page_session, view_of
 from ui.shelf import create_shelf, show_shelf
@@ -92,6 +93,7 @@ def create_pairs_tab(studio: Studio, session: gr.State) -> PairsTab:
     pick_outputs = [review_step, review, exchange, scorers, reason, next_step]
     outputs = [seen, picker, shelf, *images_outputs, *pick_outputs, *candidates.outputs]
 
+    @open_to("viewer")
     def refresh(current: Session) -> tuple:
         """Everything of the tab, for a page that was just loaded or a tab that was just opened."""
         now = _look(studio, current)
@@ -102,6 +104,7 @@ def create_pairs_tab(studio: Studio, session: gr.State) -> PairsTab:
         steps = *_show_images(studio, current, folds=True), *_show_picks(studio, current), *draw_candidates(studio)
         return (now, *shown, *steps)
 
+    @open_to("viewer")
     def look(current: Session, known: Seen) -> tuple:
         """What changed since the page last looked."""
         # Before the first `refresh` the page does not know yet what its browser remembers.
@@ -162,12 +165,14 @@ def create_pairs_tab(studio: Studio, session: gr.State) -> PairsTab:
             if running:
                 running.stop.set()
 
+    @open_to("viewer")
     def narrow(current: Session, event: gr.EventData) -> tuple:
         """The page chose other groups, or another order of the list."""
         sort = event.sort if event.sort in SORTS else "path"
         current = replace(current, view=clean_view(event.view), sort=sort)
         return current, gr.HTML(session=page_session(studio, current)), _images_line(studio, current)
 
+    @open_to("rater")
     def pick_group(current: Session, event: gr.EventData) -> dict:
         return gr.HTML(session=page_session(studio, current) | {"first": str(event.key)})
 
@@ -184,7 +189,7 @@ def create_pairs_tab(studio: Studio, session: gr.State) -> PairsTab:
     review.pick_group(pick_group, session, picker, **quiet)
     pulse.news(look, [session, seen], outputs, trigger_mode="always_last", **quiet)
     # Not part of `refresh`: going to another tab and back keeps what was typed.
-    session.change(lambda current: folder_of(studio, current), session, folder, show_progress="hidden")
+    session.change(open_to("viewer")(lambda current: folder_of(studio, current)), session, folder, show_progress="hidden")
     return PairsTab(refresh, outputs, next_step, review_step, pulse)
 
 
@@ -213,6 +218,8 @@ def _look(studio: Studio, session: Session, was_ready: bool = False) -> Seen:
 
 
 def _show_picker(studio: Studio, session: Session, is_ready: bool) -> dict:
+    if not may(session.role, "rater"):
+        return gr.HTML(visible="hidden")
     return gr.HTML(session=page_session(studio, session), visible=True if is_ready else "hidden")
 
 

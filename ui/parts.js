@@ -11,6 +11,13 @@ const painters = {
     part.hidden = !props.text;
   },
 
+  rights() {
+    const may = { viewer: "look here: at images, pairs and results.", rater: "pick, vote, and look at what there is." }[props.role];
+    setText(find("p"), may ? `You may ${may} The rest is for whoever opened this page.` : "");
+    part.hidden = !may;
+    if (props.role) document.documentElement.dataset.role = props.role;
+  },
+
   job() {
     const job = props.job || {};
     setText(find(".words"), job.text || "idle");

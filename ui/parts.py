@@ -42,6 +42,11 @@ def job_part() -> gr.HTML:
     return create_part("job", f'{template}<i class="bar"><b></b></i>', "job", job={"text": "idle", "share": 0, "active": False})
 
 
+def rights_part() -> gr.HTML:
+    """What somebody may do who may not do everything: `role` is theirs. Styles hide what is not for it (rights.css)."""
+    return create_part("rights", '<p role="status"></p>', "rights", role="")
+
+
 def report_part(elem_id: str) -> gr.HTML:
     """How a job is doing: `report` is {"headline", "detail", "tone", "done", "total"}; empty: nothing is shown."""
     template = '<h3 role="status"></h3><i class="bar"><b></b></i><p></p>'

@@ -2,7 +2,7 @@
 
 const kind = part.dataset.part;
 const source = {
-  text: ["text", "tone"], job: ["job"], report: ["report"], runs: ["rows"],
+  text: ["text", "tone"], job: ["job"], rights: ["role"], report: ["report"], runs: ["rows"],
   list: ["lines"], strip: ["strip"], rounds: ["rounds"],
 }[kind];
 watch(source, painters[kind]);

@@ -16,6 +16,7 @@ from dpo.groups import MODES, IndexedImage, Screen, View
 from dpo.picks import Pick, PickStore
 from dpo.progress import Asking, Held
 from ui.images import image_url
+from ui.rights import OWNER
 from ui.session import Studio, limit, token_login
 from ui.words import count
 
@@ -35,9 +36,9 @@ def answer_page(studio: Studio, view: View, payload: dict) -> dict:
     """
     project, picks = studio.project, studio.project.picks
     operations = _list(payload, "operations")[:MOST_OPERATIONS]
-    login = token_login(payload)
-    applied = picks.apply(operations, rater=login) if operations else None
-    problem = _change_rules(picks, payload.get("rules"))
+    login, is_owner = token_login(payload), payload.get("role", OWNER) == OWNER
+    applied = picks.apply(operations, rater=login, only_own=not is_owner) if operations else None
+    problem = _change_rules(picks, payload.get("rules"), is_owner)
     rater = login or _text(payload, "rater")[:LONGEST_NAME]
     asking = Asking(
         mode=payload.get("mode") if payload.get("mode") in MODES else MODES[0],
@@ -84,10 +85,12 @@ def _held(payload: dict) -> tuple[Held, ...]:
     return tuple(held)
 
 
-def _change_rules(picks: PickStore, wanted: object) -> str:
+def _change_rules(picks: PickStore, wanted: object, is_owner: bool) -> str:
     """Change rules of the project as a page wants; why not, or ""."""
     if not isinstance(wanted, dict):
         return ""
+    if not is_owner:
+        return "How everybody picks is for a login with the role owner to say."
     kinds = {"pairs_per_group": int, "pairing": str, "agreement": bool}
     try:
         picks.set_rules(replace(picks.rules(), **{name: wanted[name] for name in kinds if type(wanted.get(name)) is kinds[name]}))

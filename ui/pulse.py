@@ -16,6 +16,7 @@ import gradio as gr
 
 from dpo.runs import list_runs
 from ui.candidates_part import standing as candidates_standing
+from ui.rights import open_to
 from ui.session import Studio
 from ui.words import job_line
 
@@ -26,6 +27,7 @@ def create_pulse(studio: Studio, wake: Callable[[], None]) -> gr.HTML:
     page."""
     process = secrets.token_hex(8)  # a page that meets another process has lost its session there, and loads anew
 
+    @open_to("viewer")
     def beat(payload: dict) -> dict:
         wake()
         project, upload, scan = studio.project, studio.uploads.current, studio.project.library.current_scan()
@@ -50,7 +52,8 @@ def create_pulse(studio: Studio, wake: Callable[[], None]) -> gr.HTML:
 
 def _of_jobs(studio: Studio) -> tuple:
     job = studio.jobs.current()
-    return studio.jobs.standing(), (job_line(job), job.done, job.total) if job else ()
+    line = job_line(job, studio.jobs.elsewhere())
+    return studio.jobs.standing(), (line, job.done, job.total) if job else line
 
 
 def _of_runs(studio: Studio) -> list[tuple]:

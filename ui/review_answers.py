@@ -19,6 +19,7 @@ from dpo.health import Finding, check_health
 from dpo.picks import PickedPair
 from dpo.runs import list_runs
 from ui.images import image_url
+from ui.rights import OWNER, open_to
 from ui.session import Studio, limit, token_login
 from ui.words import ago, count, source_words
 
@@ -55,11 +56,15 @@ def revision_of(studio: Studio) -> tuple[int, int]:
     return studio.project.library.revision(), studio.project.picks.revision()
 
 
+@open_to("viewer")
 def answer_pairs(studio: Studio, checkup: Checkup, payload: dict) -> dict:
     """Do the page's `operations`, then `count` pairs from `start` on of those it wants to see, and what it can choose from."""
     operations = payload.get("operations")
     operations = operations[:MOST_OPERATIONS] if isinstance(operations, list) else []
-    refused = studio.project.picks.apply(operations, rater=token_login(payload)).refused if operations else ()
+    if payload.get("role", OWNER) != OWNER:
+        refused = ["what becomes of pairs is for a login with the role owner to say"][: len(operations)]
+    else:
+        refused = studio.project.picks.apply(operations, rater=token_login(payload)).refused if operations else ()
     revision = revision_of(studio)
     pairs = studio.project.picks.picked_pairs()
     found = choose_pairs(pairs, read_wanted(payload.get("wanted")), checkup)
@@ -76,6 +81,7 @@ def answer_pairs(studio: Studio, checkup: Checkup, payload: dict) -> dict:
     }  # fmt: skip
 
 
+@open_to("viewer")
 def answer_health(studio: Studio, checkup: Checkup, payload: dict) -> dict:
     """Everything health has to say of the pairs as they are now; slow for many, so asked for apart from the sheet."""
     with checkup.lock:  # two pages that ask the same wait for one answer

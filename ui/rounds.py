@@ -19,6 +19,7 @@ from dpo.rounds import RoundRequest, begin_round, line_of, prompts_of
 from dpo.runs import Run, RunError, list_runs
 from ui.blind_words import short_verdict
 from ui.parts import create_part, text_part
+from ui.rights import open_to
 from ui.session import Session, Studio, chosen_run
 from ui.words import count
 
@@ -55,6 +56,7 @@ def create_rounds_part(studio: Studio, session: gr.State) -> RoundsPart:
         begin = gr.Button("Next round", variant="primary", elem_id="next-round")
         problem = text_part(elem_id="round-problem", tone="bad")
 
+    @open_to("viewer")
     def refresh(current: Session) -> tuple:
         run = chosen_run(studio, current)
         return gr.HTML(rounds=_line(studio, run)), gr.Accordion(visible=run is not None), gr.HTML(text=_about(run))
@@ -73,6 +75,7 @@ def create_rounds_part(studio: Studio, session: gr.State) -> RoundsPart:
             return current, gr.skip(), gr.HTML(text=str(error))
         return replace(current, folder=str(folder), run=run.name, view=View("", unsure=unsure)), str(folder), gr.HTML(text="")
 
+    @open_to("viewer")
     def choose(current: Session, event: gr.EventData) -> Session:
         known = {run.name for run in list_runs(studio.project.runs)}
         return replace(current, run=event.name) if event.name in known else current

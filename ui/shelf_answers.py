@@ -14,6 +14,7 @@ from dpo.groups import Face, GroupLine, IndexedImage, View, identify, normalise_
 from dpo.library import StandIns
 from dpo.metadata import read_texts
 from ui.images import image_url
+from ui.rights import open_to
 from ui.session import Studio, clean_view, limit
 from ui.uploads import keep_table
 from ui.words import REASON_ADVICE, REASON_WORDS, SILENT, certainty_words, count, reason_words, useless_folder
@@ -24,6 +25,7 @@ LONGEST_PROMPT = 20_000
 CHANGED = Face("", "")  # of a group that a scan changed a moment ago: the page hears of it, and asks again
 
 
+@open_to("viewer")
 def answer_facts(studio: Studio, view: View, payload: dict) -> dict:
     """What stands around the list: values to filter by, counts, and what was left out of the whole folder."""
     library, wanted = studio.project.library, _wanted(view, payload)
@@ -41,6 +43,7 @@ def answer_facts(studio: Studio, view: View, payload: dict) -> dict:
     }
 
 
+@open_to("viewer")
 def answer_lines(studio: Studio, view: View, payload: dict) -> dict:
     """`count` lines of the list from `start` on."""
     wanted, sort = _wanted(view, payload), payload.get("sort")
@@ -62,6 +65,7 @@ def answer_lines(studio: Studio, view: View, payload: dict) -> dict:
     }
 
 
+@open_to("viewer")
 def answer_group(studio: Studio, view: View, payload: dict) -> dict:
     """One group, and `count` of its images from `start` on, each with everything its file says."""
     library = studio.project.library
@@ -81,6 +85,7 @@ def answer_group(studio: Studio, view: View, payload: dict) -> dict:
     }  # fmt: skip
 
 
+@open_to("viewer")
 def answer_files(studio: Studio, view: View, payload: dict) -> dict:
     """`count` of the files behind one reason, from `start` on."""
     library, reason = studio.project.library, str(payload.get("reason"))
@@ -104,6 +109,7 @@ def answer_files(studio: Studio, view: View, payload: dict) -> dict:
 NO_PICTURE = ("unreadable", "not_image")
 
 
+@open_to("viewer")
 def answer_raw_text(studio: Studio, view: View, payload: dict) -> dict:
     """Every text in one file, as it stands there."""
     image = _find(studio, view, payload)

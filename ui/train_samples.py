@@ -17,6 +17,7 @@ from dpo.events import Event, SamplesSaved
 from dpo.metadata import read_image
 from dpo.pixels import PixelError
 from dpo.runs import Run, list_runs
+from ui.rights import open_to
 from ui.session import Studio
 
 PURPOSE = "sample"
@@ -40,8 +41,9 @@ def strip_of(studio: Studio, run: Run, events: Sequence[Event]) -> dict:
 
 
 def routes(studio: Studio) -> list[Route]:
-    """Gradio's login does not cover routes of our own: the signature is what lets a reader in."""
+    """The signature keeps a page to what it was shown; whether somebody may look at all, the gate asks before (ui/gate.py)."""
 
+    @open_to("viewer")
     def send(request: Request) -> Response:
         parts = [request.path_params[name] for name in ("run", "folder", "name")]
         run = next((run for run in list_runs(studio.project.runs) if run.name == parts[0]), None)

@@ -19,6 +19,7 @@ from dpo import StudioError
 from dpo.runs import Run, find_run, list_runs, suggest_run_name
 from dpo.training import resume_training, start_probe, start_training, stop_training
 from ui.export_part import Export, ask_export, draw_export
+from ui.rights import open_to
 from ui.session import Session, Studio, chosen_run
 from ui.space import create_notice, only_with_jobs
 from ui.train_fill import from_browser, from_file, from_preset, from_round, from_run, remembered, stem
@@ -53,7 +54,10 @@ def create_train_tab(studio: Studio, session: gr.State) -> TrainTab:
             view, export = create_view()
     opened = gr.State(0.0)  # when this tab was opened last: what stands beside the form is said anew
 
+    @open_to("viewer")  # a page asks for every tab
     def refresh(session: Session) -> tuple:
+        if not session.is_owner:
+            return (gr.skip(),) * len(outputs)
         return time.monotonic(), *draw(studio, session, ""), *draw_export(studio, session, "")
 
     filled = _wire_memory(studio, form, opened)
@@ -69,6 +73,8 @@ def create_train_tab(studio: Studio, session: gr.State) -> TrainTab:
         filled(event.then(fill_round, session, [form.notes, form.name, *form.settings.values()], **QUIET))
 
     def look(session: Session, seen: str, seen_export: str, seen_probe: str) -> tuple:
+        if not session.is_owner:
+            return (gr.skip(),) * len(followed)
         return *draw(studio, session, seen), *draw_export(studio, session, seen_export), *draw_probe(studio.jobs, seen_probe)
 
     seen, followed = [view.seen, export.seen, form.probe.seen], [*view, *export, *form.probe]
