@@ -23,11 +23,16 @@ from ui.words import JOB_TABS, job_line
 
 SHOW_REVIEW = "() => document.querySelector('#review-step').scrollIntoView()"
 TABS = {"pairs": create_pairs_tab, "train": create_train_tab, "compare": create_compare_tab}
+# What Gradio holds of a page stays after it is gone: half a megabyte, until so many others have come. An open page is never among
+# the oldest, for its pulse is heard. Files that were sent and never taken in go after a day, looked for every hour.
+MOST_SESSIONS = 100
+LEFT_FILES = (3600, 86400)  # seconds
 
 
 def create_app(studio: Studio) -> gr.Blocks:
     """Build the page. Building reads no run and no image: `load` fills it in, and again on every reload."""
-    with gr.Blocks(title=f"{studio.project.path.name} - Image DPO Studio", analytics_enabled=False, fill_width=True) as page:
+    title = f"{studio.project.path.name} - Image DPO Studio"
+    with gr.Blocks(title=title, analytics_enabled=False, fill_width=True, delete_cache=LEFT_FILES) as page:
         session = gr.State(Session())
         remembered = gr.BrowserState(
             stored_session(Session()),
@@ -37,6 +42,8 @@ def create_app(studio: Studio) -> gr.Blocks:
         text_part(studio.project.path.name, elem_id="project")
         job = job_part()
         rights = rights_part()
+        if studio.project.mended:
+            text_part(studio.project.mended, tone="warn", elem_id="mended")
         with gr.Tabs(elem_id="tabs") as tabs:
             places, made = [], []
             for name, create_tab in TABS.items():
@@ -97,7 +104,7 @@ def launch(page: gr.Blocks, studio: Studio, doors: Doors, port: int, wait: bool 
     page.queue(max_size=32, api_open=False, default_concurrency_limit=4)
     page.launch(
         **launch_settings(doors, port, routes),
-        theme=create_theme(), css_paths=CSS_FILES, prevent_thread_lock=True,
+        theme=create_theme(), css_paths=CSS_FILES, prevent_thread_lock=True, state_session_capacity=MOST_SESSIONS,
     )  # fmt: skip
     if doors.share and not page.share_url:
         print("No public link could be made; the page is on this machine only.")
