@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
+import sys
 from pathlib import Path
 
 from dpo.space import find_space
@@ -30,7 +32,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument(
         "--model", action="append", default=[], metavar="ID", help="a hub id that a shared page may load; repeatable"
     )
-    flags = parser.parse_args(arguments)
+    # Where no command line can be given, as on a Space, the variable holds what would stand there.
+    given = sys.argv[1:] if arguments is None else arguments
+    flags = parser.parse_args([*shlex.split(os.environ.get("STUDIO_FLAGS", "")), *given])
     folder = flags.project.expanduser()
 
     # Gradio reads both when it is imported; without the first it phones home.

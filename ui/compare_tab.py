@@ -109,9 +109,10 @@ def _wire_compare(studio: Studio, form: Form) -> None:
 
     def compare_here(*values) -> Iterator[gr.HTML]:
         """In this event: see ui/zero_gpu.py. The page hears of the job by its pulse."""
+        yield gr.HTML(text="")
         try:
             for _ in follow_look(studio.project, studio.jobs, read_request(studio, *values), painter):
-                yield gr.HTML(text="")
+                yield gr.skip()
         except StudioError as error:
             yield gr.HTML(text=str(error), tone="bad")
 
