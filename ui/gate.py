@@ -13,36 +13,24 @@ import json
 import re
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 from gradio.utils import get_upload_folder
 from starlette.datastructures import MutableHeaders
 from starlette.requests import Request
-from starlette.responses import JSONResponse
+from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Match, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from dpo.users import Users
-from ui.rights import OWNER, least_role, may
+from ui.login import Login, SpaceLogin
+from ui.rights import HOST, OWNER, Caller, least_role, may
 
 LARGEST_QUESTION = 8 << 20  # bytes of a request that is no upload
 MOST_SESSIONS = 20_000  # of Gradio, whose logins are remembered
 ANYONE = ""  # also before a login
 ROLE_WORDS = {"viewer": "look", "rater": "look, pick and vote"}
 CALLER = "studio.caller"  # where a request's Caller is kept in its scope
-
-
-@dataclass(frozen=True)
-class Caller:
-    """Who asks. `login`: "" where nobody has to log in. `role`: one of `dpo.users.ROLES`."""
-
-    login: str
-    role: str
-
-
-HOST = Caller("", OWNER)  # the one whose machine it is
 
 
 class Refusal(Exception):
@@ -104,7 +92,7 @@ class Door(NamedTuple):
 DOORS = (
     Door("GET HEAD", r"/", ANYONE),  # a page that asks for the login, or the page
     Door("POST", r"/login/?", ANYONE),
-    Door("GET", r"/logout", ANYONE),
+    Door("GET", r"/login/(huggingface|callback)|/logout", ANYONE),
     Door("GET", r"/(assets|static|svelte)/.*|/theme\.css|/favicon\.ico|/robots\.txt|/manifest\.json", ANYONE),
     Door("GET", r"/gradio_api/(theme\.css|startup-events|login_check/?)", ANYONE),
     Door("GET", r"/config/?", "viewer"),
@@ -120,13 +108,18 @@ DOORS = (
 
 
 class Gate:
-    """See above. `users` is None where nobody has to log in; `routes` are those of our own; `largest_upload` is in bytes, of one
+    """See above. `login` is None where nobody has to log in; `routes` are those of our own; `largest_upload` is in bytes, of one
     request; `headers` go with every answer."""
 
     def __init__(
-        self, app: ASGIApp, users: Users | None, routes: Sequence[Route], largest_upload: int, headers: dict[str, str]
+        self,
+        app: ASGIApp,
+        login: Login | SpaceLogin | None,
+        routes: Sequence[Route],
+        largest_upload: int,
+        headers: dict[str, str],
     ) -> None:
-        self.app, self.users, self.routes = app, users, routes
+        self.app, self.login, self.routes = app, login, routes
         self.largest_upload, self.headers = largest_upload, headers
         self.sessions: OrderedDict[str, str] = OrderedDict()  # Gradio's session -> whose it is
 
@@ -138,14 +131,18 @@ class Gate:
         try:
             receive = await self._admit(Request(scope, receive))
         except Refusal as refusal:
-            answer = JSONResponse({"detail": refusal.sentence, "error": refusal.sentence}, refusal.status)
-            return await answer(scope, receive, self._with_headers(scope, send))
+            return await self._refuse(Request(scope), refusal)(scope, receive, self._with_headers(scope, send))
         await self.app(scope, receive, self._with_headers(scope, send))
+
+    def _refuse(self, request: Request, refusal: Refusal) -> Response:
+        if refusal.status == 401 and request.url.path == "/":  # Gradio would show no more than the number
+            return HTMLResponse(self.login.page(request), 401)
+        return JSONResponse({"detail": refusal.sentence, "error": refusal.sentence}, refusal.status)
 
     async def _admit(self, request: Request) -> Receive:
         """Put the caller into the request's scope, or raise Refusal. Returns what the app is to read the request from."""
         scope = request.scope
-        caller = self._caller(request)
+        caller = self.login.find_caller(request) if self.login else HOST
         scope[CALLER] = caller or Caller("", ANYONE)
         route = next((route for route in self.routes if route.matches(scope)[0] is Match.FULL), None)
         if route is not None:
@@ -153,7 +150,7 @@ class Gate:
             _check_length(request, self.largest_upload if caller.role == OWNER else LARGEST_QUESTION)
             return request.receive
         door, found = _door(request)
-        if door.role != ANYONE and caller is None:
+        if caller is None and (door.role != ANYONE or (self.login.has_own_page and request.url.path == "/")):
             raise Refusal(401, "Not authenticated")
         _check_length(request, self.largest_upload if door.uploads else LARGEST_QUESTION)
         body = await _read_json(request) if door.reads else {}
@@ -162,19 +159,9 @@ class Gate:
             self._check_session(caller, request, found, body)
         return _again(request, await request.body()) if door.reads else request.receive
 
-    def _caller(self, request: Request) -> Caller | None:
-        """None: somebody who has yet to log in. Who they are is read where Gradio keeps it; what they may, from the users."""
-        if self.users is None:
-            return HOST
-        app = request.app
-        names = (f"access-token-{app.cookie_id}", f"access-token-unsecure-{app.cookie_id}")
-        login = next((app.tokens[token] for name in names if (token := request.cookies.get(name)) in app.tokens), None)
-        user = self.users.find(login) if login else None
-        return Caller(user.name, user.role) if user else None
-
     def _check_session(self, caller: Caller, request: Request, found: dict[str, str], body: dict) -> None:
         """A session belongs to whoever names it first: its number is made up by their page."""
-        if self.users is None:
+        if self.login is None:
             return
         for session in (body.get("session_hash"), found.get("session"), *request.query_params.getlist("session_hash")):
             if session is None:

@@ -49,6 +49,10 @@ def routes(studio: Studio) -> list[Route]:
         kind, key = _read_token(studio, request.path_params["token"])
         if not kind:
             return PlainTextResponse("No such image.", status_code=404)
+        image = studio.project.library.image(key) if studio.is_shared else None
+        if image is not None and not studio.places.has(image.path):
+            why = "This image lies outside what the page may reach. Whoever started it can open its folder with --root."
+            return PlainTextResponse(why, status_code=404, headers={"Cache-Control": "no-store"})
         headers = {"Cache-Control": _FOREVER, "X-Content-Type-Options": "nosniff"}
         try:
             data, media_type = studio.project.previews.get(key, kind)

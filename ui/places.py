@@ -33,8 +33,7 @@ class Places:
         "demo" or a hub id, on a shared page one of `models`. An empty text is nowhere."""
         if not text or (is_model and (text == "demo" or text in self.models)):
             return
-        place = _resolve(text)
-        if self.roots is None or any(place.is_relative_to(root) for root in self.roots):
+        if self._holds(_resolve(text)):
             return
         shown = text if len(text) <= 200 else f"{text[:200]}..."
         if is_model and not text.startswith(("/", "~", ".")) and text.count("/") == 1:
@@ -46,6 +45,16 @@ class Places:
             f"{shown} is outside the project folder, and a shared page reaches nothing else. Move it in there, or have whoever "
             "started the page open its folder with --root."
         )
+
+    def has(self, path: str | Path) -> bool:
+        """Whether a file that the project knows of may be shown."""
+        try:
+            return self._holds(_resolve(str(path)))
+        except PlaceError:
+            return False
+
+    def _holds(self, place: Path) -> bool:
+        return self.roots is None or any(place.is_relative_to(root) for root in self.roots)
 
 
 ANYWHERE = Places()

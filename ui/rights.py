@@ -8,11 +8,23 @@ closed. Roles: `dpo.users.ROLES`.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 
 from dpo.users import ROLES
 
 OWNER = ROLES[-1]
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Who asks for something. `login`: "" where nobody has to log in. `role`: one of `dpo.users.ROLES`, "" for none."""
+
+    login: str
+    role: str
+
+
+HOST = Caller("", OWNER)  # the one whose machine it is
 
 
 def open_to(role: str) -> Callable[[Callable], Callable]:

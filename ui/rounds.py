@@ -21,6 +21,7 @@ from ui.blind_words import short_verdict
 from ui.parts import create_part, text_part
 from ui.rights import open_to
 from ui.session import Session, Studio, chosen_run
+from ui.train_form import check_places
 from ui.words import count
 
 NO_ROUND = "Train a run first: the next round goes on from its adapter."
@@ -66,6 +67,7 @@ def create_rounds_part(studio: Studio, session: gr.State) -> RoundsPart:
             run = chosen_run(studio, current)
             if run is None:
                 raise RunError(NO_ROUND)
+            check_places(studio, run.config)
             if per_prompt is None or int(per_prompt) != per_prompt:
                 raise RunError(f"Images per prompt is {per_prompt}. Write a whole number, such as 6.")
             typed = tuple(line.strip() for line in prompts.splitlines() if line.strip())

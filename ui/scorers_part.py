@@ -20,6 +20,7 @@ from dpo.scorer_choice import USUAL_MODELS, ScorerChoice
 from dpo.scores import score_library
 from ui.parts import read_files
 from ui.session import Session, Studio, attaching, page_session, serve
+from ui.train_form import check_places
 from ui.words import count, duration, holder
 
 KIND_WORDS = {
@@ -124,7 +125,9 @@ def _choice(studio: Studio, payload: dict) -> ScorerChoice:
     """Raises StudioError for a scorer that is not there, or that the page may not reach."""
     kind, model = str(payload.get("kind")), str(payload.get("model") or "").strip()
     if kind == "adapter":
-        return ScorerChoice(kind, str(find_run(studio.project.runs, model).path))
+        run = find_run(studio.project.runs, model)
+        check_places(studio, run.config)
+        return ScorerChoice(kind, str(run.path))
     studio.check_place(model)
     return ScorerChoice(kind, model)
 

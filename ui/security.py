@@ -23,7 +23,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from dpo import StudioError
 from dpo.users import ROLES, User, Users, check_name, hash_password, is_open_to_others
 from ui.gate import Gate
-from ui.login import Login
+from ui.login import Login, SpaceLogin
 
 FIRST_PORT, PORTS_TRIED = 7860, 100
 EVERY_ADDRESS = ("0.0.0.0", "::", "")
@@ -39,14 +39,16 @@ class DoorError(StudioError):
 
 @dataclass(frozen=True)
 class Doors:
-    """How the page may be reached, and by whom. Made by `check_doors`, which refuses what is not safe. `users` is None where
-    nobody has to log in; `password` is one that was made up because none was given, to be printed once."""
+    """How the page may be reached, and by whom. Made by `check_doors`, which refuses what is not safe. `login` is None where
+    nobody has to log in; `password` is one that was made up because none was given, to be printed once; `own_names` are host
+    names it has besides those it knows of."""
 
     host: str
-    users: Users | None
+    login: Login | SpaceLogin | None
     share: bool
     on_space: bool
     password: str = field(default="", repr=False)
+    own_names: tuple[str, ...] = ()
 
     @property
     def lets_others_in(self) -> bool:
@@ -55,7 +57,7 @@ class Doors:
     @property
     def names(self) -> tuple[str, ...]:
         """Host names the page answers to; `*.` in front means any name under it."""
-        names = ["127.0.0.1", "localhost", "::1"]
+        names = ["127.0.0.1", "localhost", "::1", *map(str.lower, self.own_names)]
         if self.host in EVERY_ADDRESS:
             names.append(socket.gethostname().lower())
         else:
@@ -63,21 +65,35 @@ class Doors:
         return (*names, *(["*.gradio.live"] if self.share else []), *(["*.hf.space"] if self.on_space else []))
 
 
-def check_doors(host: str, auth: str | None, share: bool, on_space: bool = False, users_file: Path | None = None) -> Doors:
-    """Raises DoorError where strangers could come in without a password, or where `auth` is not user:password, and UsersError
-    for a file of users that cannot be read. A public link for which no login was given gets one."""
-    given = [parse_auth(auth)] if auth is not None else []
-    if given or users_file is not None:
+def check_doors(
+    host: str,
+    auth: str | None,
+    share: bool,
+    on_space: bool = False,
+    users_file: Path | None = None,
+    space_login: SpaceLogin | None = None,
+    own_names: Sequence[str] = (),
+) -> Doors:
+    """Raises DoorError where strangers could come in without a login, or where `auth` is not user:password, and UsersError for a
+    file of users that cannot be read. A public link for which no login was given gets one; on a Space, those that are given go
+    before its own."""
+    login, password = None, ""
+    if auth is not None or users_file is not None:
+        login = Login(Users([parse_auth(auth)] if auth is not None else [], users_file))
         if users_file is not None and is_open_to_others(users_file):
             print(f"{users_file} can be read by other accounts of this machine. Close it to them: chmod 600 {users_file}")
-        return Doors(host, Users(given, users_file), share, on_space)
-    if on_space:
-        raise DoorError("A Space is open to strangers: set the Space secret STUDIO_AUTH to user:password and restart it.")
-    if share:
+    elif on_space:
+        login = space_login
+    elif share:
         password = secrets.token_urlsafe(BYTES_OF_A_PASSWORD)
-        return Doors(host, Users([User(HOST_NAME, ROLES[-1], hash_password(password))]), share, on_space, password)
-    doors = Doors(host, None, share, on_space)
-    if doors.lets_others_in:
+        login = Login(Users([User(HOST_NAME, ROLES[-1], hash_password(password))]))
+    doors = Doors(host, login, share, on_space, password, tuple(own_names))
+    if login is None and on_space:
+        raise DoorError(
+            "A Space is open to strangers: set the Space secret STUDIO_AUTH to user:password, or write hf_oauth: true into its "
+            "README, and restart it."
+        )
+    if login is None and doors.lets_others_in:
         raise DoorError(f"--host {host} lets other machines in: add --auth user:password or --users FILE, or leave --host away.")
     return doors
 
@@ -141,7 +157,9 @@ class Guard:
         headers = Headers(scope=scope)
         host, origin = headers.get("host", ""), headers.get("origin")
         if not self._is_ours(host):
-            refusal = PlainTextResponse("This address is not one the app answers to.", status_code=400)
+            refusal = PlainTextResponse(
+                "The app does not answer to this name. If it is yours, start it with --name.", status_code=400
+            )
         elif (origin is not None and urlsplit(origin).netloc.lower() != host.lower()) or _is_from_elsewhere(headers):
             refusal = PlainTextResponse("Another web page may not call the app.", status_code=403)
         else:
@@ -177,7 +195,7 @@ def launch_settings(doors: Doors, port: int, routes: Sequence[Route]) -> dict:
     largest_file, largest_upload = LARGEST_SHARED_UPLOAD if doors.lets_others_in else LARGEST_UPLOAD
     return {
         "server_name": doors.host, "server_port": port, "share": doors.share,
-        "auth": Login(doors.users).check if doors.users else None,
+        **(doors.login.settings if doors.login else {}),
         "ssr_mode": False, "mcp_server": False, "pwa": False, "run_history": False, "enable_monitoring": False,
         "footer_links": [], "show_error": False, "allowed_paths": [], "quiet": True, "num_workers": 0,
         "_frontend": False,  # Gradio's own knock, which takes an answer later than 3 s, as on a busy machine, for a closed door
@@ -185,7 +203,7 @@ def launch_settings(doors: Doors, port: int, routes: Sequence[Route]) -> dict:
         "app_kwargs": {
             "middleware": [
                 Middleware(Guard, names=doors.names, any_address=doors.host in EVERY_ADDRESS),
-                Middleware(Gate, users=doors.users, routes=routes, largest_upload=largest_upload, headers=_headers(doors)),
+                Middleware(Gate, login=doors.login, routes=routes, largest_upload=largest_upload, headers=_headers(doors)),
             ],
             "routes": list(routes),
             "openapi_url": None, "docs_url": None, "redoc_url": None,

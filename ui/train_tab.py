@@ -181,11 +181,15 @@ def _wire_view(studio: Studio, session: gr.State, view: View, export: Export, ta
 
         return handler
 
+    def resume(run: Run) -> None:
+        check_places(studio, run.config)  # a run may come from elsewhere, with the project
+        resume_training(studio.project, studio.jobs, run)
+
     buttons = {
         view.pause: Run.request_pause,
         view.go_on: Run.clear_pause,
         view.stop: lambda run: stop_training(studio.jobs, run),
-        view.resume: lambda run: resume_training(studio.project, studio.jobs, run),
+        view.resume: resume,
     }
     for button, action in buttons.items():
         asked = button.click(ask(action), session, view.problem, queue=False)
