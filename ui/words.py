@@ -46,6 +46,14 @@ JOB_TABS = {
     "train": "train", "probe": "train", "export": "train", "compare": "compare", "test": "compare", "candidates": "pairs",
     "score": "pairs", "score_test": "compare",
 }  # fmt: skip
+LONGEST_PROMPT = 5000  # characters of one that the page takes among others; people write hundreds
+
+
+def shown_prompt(prompt: str) -> str:
+    """A prompt as a list takes it: of one that is longer than anybody reads, its beginning and how long it is."""
+    if len(prompt) <= LONGEST_PROMPT:
+        return prompt
+    return f"{prompt[:LONGEST_PROMPT]}... ({len(prompt):,} characters)"
 
 
 def duration(seconds: float) -> str:
