@@ -18,6 +18,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--project", type=Path, default=demo, metavar="DIR", help="project folder (default: %(default)s)")
     parser.add_argument("--port", type=int, metavar="N", help="port of the page (default: 7860, or the next free one)")
     parser.add_argument("--host", default="0.0.0.0" if space else "127.0.0.1", help="address to listen on (default: %(default)s)")
+    parser.add_argument("--name", action="append", default=[], metavar="NAME", help="a name the page is reached by; repeatable")
     parser.add_argument("--auth", default=os.environ.get("STUDIO_AUTH"), help="user:password to ask for (default: $STUDIO_AUTH)")
     parser.add_argument("--users", type=Path, metavar="FILE", help="who may log in, and as what: see `python -m dpo users`")
     parser.add_argument("--share", action="store_true", help="also open a public link through gradio.live")
@@ -32,6 +33,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument(
         "--model", action="append", default=[], metavar="ID", help="a hub id that a shared page may load; repeatable"
     )
+    parser.add_argument("--verbose", action="store_true", help="say on the terminal what goes into the project's log")
     # Where no command line can be given, as on a Space, the variable holds what would stand there.
     given = sys.argv[1:] if arguments is None else arguments
     flags = parser.parse_args([*shlex.split(os.environ.get("STUDIO_FLAGS", "")), *given])
@@ -48,21 +50,25 @@ def main(arguments: list[str] | None = None) -> None:
     from dpo import StudioError
     from dpo.demo.candidates import prepare_demo
     from dpo.jobs import JobRegistry
+    from dpo.log import keep_log
     from dpo.project import open_project
     from ui import create_app, launch
+    from ui.login import find_space_login
     from ui.places import check_roots
     from ui.security import check_doors, choose_port
     from ui.session import Studio, project_secret
     from ui.space import NO_JOBS
 
+    keep_log(folder, flags.verbose, [flags.auth or ""])
     try:
-        doors = check_doors(flags.host, flags.auth, flags.share, space is not None, flags.users)
+        logins = flags.users, find_space_login(os.environ)
+        doors = check_doors(flags.host, flags.auth, flags.share, space is not None, *logins, flags.name)
+        reach = {"is_shared": doors.lets_others_in, "roots": check_roots(flags.root), "models": frozenset(flags.model)}
         port = choose_port(doors.host, flags.port)
         project = open_project(folder)
         if flags.project == demo:
             prepare_demo(project)
         jobs = JobRegistry(NO_JOBS if space and space.has_zero_gpu else "", project.path)
-        reach = {"is_shared": doors.lets_others_in, "roots": check_roots(flags.root), "models": frozenset(flags.model)}
         studio = Studio(project, jobs, project_secret(project.path), **reach, space=space)
         launch(create_app(studio), studio, doors, port)
     except StudioError as error:

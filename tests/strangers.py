@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import http.client
+import inspect
 import json
 import secrets
 import sys
@@ -14,6 +15,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from urllib.parse import urlencode
 
@@ -52,22 +54,24 @@ class Answer:
 
 @dataclass(frozen=True)
 class Event:
-    """A handler that a page can call: its number, its name in the source, the least role it says, and its inputs' kinds and
-    values as the page begins with."""
+    """A handler that a page can call: its number, its name in the source, the least role it says, its inputs' kinds and values as
+    the page begins with, and what tells it from others: one handler may be called by several events."""
 
     number: int
     name: str
     role: str
     inputs: tuple[tuple[str, object], ...]
+    handler: tuple[int, int]
 
 
 @dataclass(frozen=True)
 class Function:
-    """A server function of a part of the page."""
+    """A server function of a part of the page, and the module that answers."""
 
     component: int
     name: str
     role: str
+    module: str
 
 
 @dataclass
@@ -104,7 +108,8 @@ class Canary:
 
     def is_within(self, place: str | bytes | Path) -> bool:
         text = place.decode("utf-8", "replace") if isinstance(place, bytes) else str(place)
-        return self.folder.name in text and "\0" not in text and Path(text).resolve().is_relative_to(self.folder)
+        is_near = self.folder.name in text or "link" in text
+        return is_near and "\0" not in text and Path(text).resolve().is_relative_to(self.folder)
 
     @contextmanager
     def watched(self) -> Iterator[list[str]]:
@@ -164,9 +169,10 @@ class Site:
         found = []
         for number, function in self.page.fns.items():
             if function.fn is not None:
-                inputs = tuple((parts[block._id]["type"], parts[block._id]["props"].get("value")) for block in function.inputs)
+                inputs = tuple((_kind(parts[block._id]), parts[block._id]["props"].get("value")) for block in function.inputs)
                 name = f"{function.fn.__module__}.{function.fn.__qualname__}".replace(".<locals>", "")
-                found.append(Event(number, name, least_role(function.fn), inputs))
+                handler = id(getattr(function.fn, "__code__", function.fn)), len(inputs)
+                found.append(Event(number, name, least_role(function.fn), inputs, handler))
         return found
 
     @property
@@ -176,7 +182,7 @@ class Site:
             names = [name for name in dir(part) if not name.startswith("__")]
             made = {name: getattr(part, name, None) for name in names if name not in ("parent",)}
             found += [
-                Function(part._id, name, least_role(function))
+                Function(part._id, name, least_role(function), _module(function))
                 for name, function in made.items()
                 if getattr(function, "_is_server_fn", False)
             ]
@@ -249,7 +255,7 @@ def open_site(folder: Path, plant=None) -> Iterator[Site]:
     hashed = hash_password(PASSWORD)
     write_users(users, [User(name, role, hashed) for name, role in PEOPLE.items()])
     jobs, let_go = JobRegistry(), threading.Event()
-    jobs.submit("hold", "holding the device", "hold", lambda job: let_go.wait())  # what is asked for waits, and can be looked at
+    jobs.submit("export", "holding the device", "hold", lambda job: let_go.wait())  # whatever is asked for waits
     studio = Studio(project, jobs, project_secret(project.path), is_shared=True, models=frozenset({"allowed/model"}))
     page, port = create_app(studio), free_port()
     if plant:
@@ -272,10 +278,10 @@ def below(role: str) -> list[str]:
     return ["", *(next(name for name, its in PEOPLE.items() if its == each) for each in lower)]
 
 
-def fields_of_payloads() -> list[str]:
-    """Every name that the program looks for in what a browser sends: keys in the source, and what events hold."""
+def fields_of_payloads(module: str = "*") -> list[str]:
+    """Every name that a module of `ui` looks for in what a browser sends: keys in the source, and what events hold."""
     found: set[str] = set()
-    for path in sorted((REPOSITORY / "ui").glob("*.py")):
+    for path in sorted((REPOSITORY / "ui").glob(f"{module}.py")):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             match node:
                 case ast.Call(func=ast.Attribute(attr="get"), args=[ast.Constant(value=str(name)), *_]):
@@ -289,10 +295,26 @@ def fields_of_payloads() -> list[str]:
     return sorted(found - {"token", "view", "role"})
 
 
+def _kind(part: dict) -> str:
+    """Its component's, but of a dropdown that takes only what it offers, which Gradio itself holds to that."""
+    is_closed = part["type"] == "dropdown" and not part["props"].get("allow_custom_value")
+    return "closed dropdown" if is_closed else part["type"]
+
+
+def _module(function) -> str:
+    """The module of `ui` in which the function's answer stands, which `serve` and its callers wrap."""
+    answer = inspect.getclosurevars(function).nonlocals.get("answer", function)
+    if isinstance(answer, partial):
+        answer = answer.func
+    answer = (answer.__defaults__ or (answer,))[0] if answer.__name__ == "<lambda>" else answer
+    return answer.__module__.removeprefix("ui.")
+
+
 def _paths(route) -> Iterator[tuple[str, str]]:
     for method in getattr(route, "methods", None) or ():
         yield method, route.path
-    for inner in getattr(route, "routes", None) or ():
+    inside = getattr(route, "original_router", route)  # FastAPI keeps a router that is put into another one as it was
+    for inner in getattr(inside, "routes", None) or ():
         yield from _paths(inner)
 
 

@@ -6,6 +6,7 @@ import asyncio
 import http.client
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -341,3 +342,21 @@ def test_the_app_refuses_with_one_sentence_and_status_2(flags, said, tmp_path):
     assert refused.returncode == 2
     assert len(refused.stderr.strip().splitlines()) == 1 and said in refused.stderr
     assert not (tmp_path / "project").exists(), "nothing is made before the doors are checked"
+
+
+def test_a_public_link_that_could_not_be_made_is_said_plainly_and_its_password_once(tmp_path, monkeypatch, capsys):
+    def fail(**settings):
+        raise RuntimeError("the tunnel is down")
+
+    monkeypatch.setattr("gradio.networking.setup_tunnel", fail)
+    with served(make_studio(tmp_path), share=True) as port:
+        said = capsys.readouterr().out
+        assert ask(port, "/config")[0] == 401
+    assert said.count("No public link could be made; the page is on this machine only.") == 1
+    password = re.search(r"Log in as owner with the password (\S+) ", said)[1]
+    assert said.count(password) == 1 and len(password) >= 20
+
+
+def test_a_page_behind_a_proxy_answers_to_the_name_it_was_given(studio):
+    doors = check_doors("0.0.0.0", "me:password", False, own_names=["Gpu-1.Example.net"])
+    assert "gpu-1.example.net" in doors.names and "example.net" not in doors.names

@@ -93,8 +93,9 @@ def test_every_server_function_refuses_strangers_and_lesser_roles(site):
 def test_what_a_role_may_call_it_can(site):
     for event in site.events:
         for who in ("vera", "rita"):
-            if who not in below(event.role) and event.role != "owner":
-                assert site.join(event, who).status == 200, event.name
+            if event.role != "owner" and who not in below(event.role):
+                said = site.run(event, who, [value for _, value in event.inputs])
+                assert b"process_completed" in said, (event.name, said)
     token = site.page_token("rita")
     for function in site.functions:
         if function.role != "owner":
@@ -164,12 +165,12 @@ def leaks_of(site: Site, canary: Canary, events: list[Event], texts: list[str]) 
     tried, leaks = 0, []
     told_besides = fields_of_payloads()
     with canary.watched() as seen:
-        for event in events:
+        for event in {event.handler: event for event in events}.values():
             usual = [_usual(kind, value) for kind, value in event.inputs]
             places = [place for place, (kind, _) in enumerate(event.inputs) if kind in (*TYPED, *SENT, "browserstate")]
             for number, text in enumerate(texts):
                 besides = {name: [text] if name == "files" else text for name in told_besides}
-                for place in places if number < 2 or len(places) < 8 else places[number :: len(texts)]:
+                for place in places if number < 1 or len(places) < 6 else places[number :: len(texts)]:
                     data = [*usual[:place], _filled(event.inputs[place][0], text, told_besides), *usual[place + 1 :]]
                     leaks += _try(site, canary, event, data, besides, seen)
                     tried += 1
@@ -212,13 +213,14 @@ def test_no_text_of_an_event_leads_outside_the_project(site, canary):
 
 
 def test_no_text_of_a_server_function_leads_outside_the_project(site, canary):
-    token, names = site.page_token("olga"), fields_of_payloads()
+    token = site.page_token("olga")
     own = {"token": token["token"], "view": token["view"]}
     texts, tried, leaks = spellings(canary, site.studio.project.path), 0, []
     with canary.watched() as seen:
         for function in site.functions:
+            names = fields_of_payloads(function.module)
             payloads = [dict.fromkeys(names, text) for text in texts]
-            payloads += [{name: texts[0]} for name in names]
+            payloads += [{name: text} for name in names for text in texts]
             payloads += [
                 {name: {**dict.fromkeys(names, text), "sidecar": True, "pixels": True}}
                 for name in ("chosen", "wanted")

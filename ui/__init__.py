@@ -11,8 +11,10 @@ from dpo.runs import Run
 from dpo.training import stop_training
 from ui import downloads, images, train_samples
 from ui.compare_tab import create_compare_tab
+from ui.login import SpaceLogin
 from ui.pairs_tab import create_pairs_tab
 from ui.parts import job_part, rights_part, text_part
+from ui.project_part import create_project_part
 from ui.rights import open_to
 from ui.security import HOST_NAME, Doors, launch_settings
 from ui.session import Session, Studio, restore_session, stored_session, told
@@ -29,10 +31,20 @@ MOST_SESSIONS = 100
 LEFT_FILES = (3600, 86400)  # seconds
 
 
-def create_app(studio: Studio) -> gr.Blocks:
+class Page(gr.Blocks):
+    """Gradio signs people in where a page has its button for that. Ours lies in front of the page (ui/login.py)."""
+
+    has_accounts = False  # people sign in with theirs
+
+    @property
+    def expects_oauth(self) -> bool:
+        return self.has_accounts
+
+
+def create_app(studio: Studio) -> Page:
     """Build the page. Building reads no run and no image: `load` fills it in, and again on every reload."""
     title = f"{studio.project.path.name} - Image DPO Studio"
-    with gr.Blocks(title=title, analytics_enabled=False, fill_width=True, delete_cache=LEFT_FILES) as page:
+    with Page(title=title, analytics_enabled=False, fill_width=True, delete_cache=LEFT_FILES) as page:
         session = gr.State(Session())
         remembered = gr.BrowserState(
             stored_session(Session()),
@@ -51,6 +63,7 @@ def create_app(studio: Studio) -> gr.Blocks:
                     places.append(place)
                     create_warning(studio.space)
                     made.append(create_tab(studio, session))
+        create_project_part(studio, session)
 
         @open_to("viewer")
         def restore(stored: object, request: gr.Request) -> tuple[Session, dict]:
@@ -98,9 +111,10 @@ def create_app(studio: Studio) -> gr.Blocks:
     return page
 
 
-def launch(page: gr.Blocks, studio: Studio, doors: Doors, port: int, wait: bool = True) -> None:
+def launch(page: Page, studio: Studio, doors: Doors, port: int, wait: bool = True) -> None:
     """Serve the page; says where it is, and with `wait` returns only when it is closed."""
     routes = [*images.routes(studio), *downloads.routes(studio), *train_samples.routes(studio)]
+    page.has_accounts = isinstance(doors.login, SpaceLogin)
     page.queue(max_size=32, api_open=False, default_concurrency_limit=4)
     page.launch(
         **launch_settings(doors, port, routes),

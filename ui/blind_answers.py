@@ -33,6 +33,7 @@ from ui.images import file_url
 from ui.picker_answers import LONGEST_NAME
 from ui.rights import OWNER, may, open_to
 from ui.session import Studio, limit, token_login
+from ui.words import shown_prompt
 
 MOST_OPERATIONS, MOST_SCREENS, MOST_HELD, MOST_RECENT = 100, 12, 64, 24
 NO_VOTER = "voting is for a login with the role rater"
@@ -82,6 +83,8 @@ def make_images(studio: Studio, payload: dict) -> dict:
     test = find_test(studio.project, _text(payload, "test"))
     job = studio.jobs.find("test", test.name)
     if payload.get("do") == "resume":
+        studio.check_place(test.model)
+        studio.check_place(test.adapter, is_model=False)
         resume_test(studio.project, studio.jobs, test)
     elif job is not None and not studio.jobs.cancel(job):
         job.stop.set()
@@ -98,7 +101,8 @@ def describe_card(studio: Studio, test: str, question: str) -> dict:
         "rate": rate_words(verdict), "words": verdict_words(verdict, named=True), "needed": needed_words(verdict),
         "low": low, "high": high, "at": verdict.rate, "facts": card_facts(outcome), "bootstrap": bootstrap_words(outcome),
         "prompts": [
-            {"prompt": line.prompt, "wins": line.wins, "votes": line.votes, "ties": line.ties} for line in outcome.prompts
+            {"prompt": shown_prompt(line.prompt), "wins": line.wins, "votes": line.votes, "ties": line.ties}
+            for line in outcome.prompts
         ],
         "voters": [voter_words(voter) for voter in outcome.voters],
         "pairs": _pictures(studio, outcome), "decisions": len(outcome.decisions),
@@ -180,7 +184,7 @@ def _screen(studio: Studio, test: BlindTest, item: BlindItem, left: str = "") ->
         random.shuffle(sides)
     images = [_image(studio, test, item, side) for side in sides]
     aspect = images[0]["width"] / images[0]["height"]
-    return {"item": item.number, "mode": "duel", "prompt": item.prompt, "aspect": aspect, "images": images}
+    return {"item": item.number, "mode": "duel", "prompt": shown_prompt(item.prompt), "aspect": aspect, "images": images}
 
 
 def _image(studio: Studio, test: BlindTest, item: BlindItem, side: str) -> dict:
@@ -203,7 +207,8 @@ def _pictures(studio: Studio, outcome: Outcome) -> list[dict]:
     found = []
     for item in drawn_by_lot(outcome, PICTURE_PAIRS):
         sides = {side: file_url(studio, outcome.test.image(item, side)) for side in SIDES}
-        found.append({"prompt": item.prompt, "seed": item.seed, "chosen": outcome.decisions[item.number][0], **sides})
+        chosen = outcome.decisions[item.number][0]
+        found.append({"prompt": shown_prompt(item.prompt), "seed": item.seed, "chosen": chosen, **sides})
     return found
 
 

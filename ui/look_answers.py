@@ -15,7 +15,7 @@ from ui.downloads import export_url
 from ui.images import file_url
 from ui.rights import open_to
 from ui.session import Studio, limit
-from ui.words import count, report_look
+from ui.words import count, report_look, shown_prompt
 
 GRID_FILE = "grid.png"  # as `save_look` names it
 MOST_ROWS = 24  # in one answer: each image is drawn for the page first
@@ -101,7 +101,7 @@ def _key(studio: Studio, job: Job) -> str:
 
 
 def _describe(studio: Studio, row: LookRow) -> dict:
-    return {"prompt": row.prompt, "seed": row.seed, "images": [_addresses(studio, path) for path in row.images]}
+    return {"prompt": shown_prompt(row.prompt), "seed": row.seed, "images": [_addresses(studio, path) for path in row.images]}
 
 
 def _addresses(studio: Studio, path: Path) -> dict[str, str] | None:

@@ -148,7 +148,7 @@ def create_pairs_tab(studio: Studio, session: gr.State) -> PairsTab:
     def take_in(current: Session, event: gr.EventData) -> tuple:
         try:
             files = [uploaded_file(path) for path in event.files]
-            studio.uploads.start(project, files, [(str(name), str(why)) for name, why in event.refused])
+            studio.uploads.start(project, files, [(str(name), str(why)) for name, why in event.refused], studio.is_shared)
         except StudioError as error:
             return gr.HTML(text=str(error)), gr.skip(), *(gr.skip(),) * len(outputs)
         current = replace(current, folder=str(uploads_folder(project)), view=View(""))

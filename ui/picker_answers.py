@@ -18,7 +18,7 @@ from dpo.progress import Asking, Held
 from ui.images import image_url
 from ui.rights import OWNER
 from ui.session import Studio, limit, token_login
-from ui.words import count
+from ui.words import count, shown_prompt
 
 MOST_OPERATIONS, MOST_SCREENS, MOST_HELD, MOST_RECENT = 200, 16, 64, 64
 MOST_PASSED = 500  # picks of other people that are passed over in search of one's own
@@ -134,8 +134,9 @@ def _describe_screen(studio: Studio, screen: Screen) -> dict:
     if screen.mode == "duel":
         random.shuffle(images)  # a preference for one side must not become one for some images; the pick records the order
     return {
-        "group": screen.group.key, "mode": screen.mode, "prompt": screen.group.prompt, "aspect": screen.group.aspect,
-        "facts": _facts(images), "images": [_describe_image(studio, image) for image in images], "rest": screen.rest,
+        "group": screen.group.key, "mode": screen.mode, "prompt": shown_prompt(screen.group.prompt),
+        "aspect": screen.group.aspect, "facts": _facts(images), "rest": screen.rest,
+        "images": [_describe_image(studio, image) for image in images],
         "size": len(screen.group.images), "finishes": screen.finishes, "left": screen.likely_left, "second": screen.is_second,
     }  # fmt: skip
 
@@ -148,7 +149,7 @@ def _describe_pick(studio: Studio, pick: Pick) -> dict:
     images = [image for _, image in found if image]
     described = [_describe_image(studio, image) if image else {**_GONE, "key": key} for key, image in found]
     screen = {
-        "group": pick.group, "mode": mode, "prompt": pick.prompt,
+        "group": pick.group, "mode": mode, "prompt": shown_prompt(pick.prompt),
         "aspect": images[0].record.width / images[0].record.height if images else 1.0,
         "facts": _facts(images), "images": described, "rest": 0, "size": pick.size, "finishes": None, "left": 0,
         "second": pick.is_second,

@@ -21,7 +21,7 @@ from dpo.runs import list_runs
 from ui.images import image_url
 from ui.rights import OWNER, open_to
 from ui.session import Studio, limit, token_login
-from ui.words import ago, count, source_words
+from ui.words import ago, count, shown_prompt, source_words
 
 MOST_ROWS, MOST_OPERATIONS = 200, 200  # in one request
 ORDERS = ("newest", "least", "most")  # newest first, least confident first, most confident first
@@ -171,7 +171,7 @@ def describe_pair(studio: Studio, picked: PickedPair, now: float) -> dict:
     day = datetime.fromtimestamp(picked.made)
     return {
         "id": pair_id(picked), "group": picked.group, "images": _keys(picked), "state": state_of(picked),
-        "prompt": picked.pair.prompt, "source": source_words(picked.pair.source), "rater": picked.rater,
+        "prompt": shown_prompt(picked.pair.prompt), "source": source_words(picked.pair.source), "rater": picked.rater,
         "confidence": f"{picked.pair.confidence:.0%}", "age": ago(now - picked.made), "made": f"{day:%Y-%m-%d %H:%M}",
         "is_validation": picked.is_validation, "missing": list(picked.missing),
         "dropped": _drops(studio, picked) if picked.state == "deleted" else [],

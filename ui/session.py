@@ -10,6 +10,7 @@ import base64
 import hashlib
 import hmac
 import json
+import logging
 import os
 import re
 import secrets
@@ -25,15 +26,16 @@ from dpo import StudioError
 from dpo.groups import MODES, View
 from dpo.jobs import JobRegistry
 from dpo.runs import Run, list_runs
-from ui.gate import HOST, caller_of
+from ui.gate import caller_of
 from ui.places import ANYWHERE, PlaceError, Places
-from ui.rights import OWNER, open_to
+from ui.rights import HOST, OWNER, open_to
 from ui.uploads import Uploads
 
 if TYPE_CHECKING:
     from dpo.project import Project
     from dpo.space import Space
 
+log = logging.getLogger(__name__)
 SECRET_BYTES = 32
 LONGEST_ID = 4096  # a folder's path is the longest thing a session names
 LONGEST_SEARCH = 1000
@@ -236,6 +238,9 @@ def serve(studio: Studio, name: str, answer: Callable[[View, dict], dict], role:
             return answer(view, payload | {"role": caller.role})
         except StudioError as error:
             return {"error": str(error)}
+        except Exception:  # of which a page hears only that there was one
+            log.exception("%s failed", name)
+            raise
 
     function.__name__ = name  # what the page calls it by
     return function

@@ -17,7 +17,16 @@ from ui.images import image_url
 from ui.rights import open_to
 from ui.session import Studio, clean_view, limit
 from ui.uploads import keep_table
-from ui.words import REASON_ADVICE, REASON_WORDS, SILENT, certainty_words, count, reason_words, useless_folder
+from ui.words import (
+    REASON_ADVICE,
+    REASON_WORDS,
+    SILENT,
+    certainty_words,
+    count,
+    reason_words,
+    shown_prompt,
+    useless_folder,
+)
 
 MOST_LINES, MOST_IMAGES, MOST_FILES = 200, 120, 100  # in one answer
 LONGEST_TEXT = 100_000  # characters of one raw text
@@ -79,7 +88,7 @@ def answer_group(studio: Studio, view: View, payload: dict) -> dict:
     sizes = dict.fromkeys(f"{image.record.width} × {image.record.height}" for image in group.images)
     twins = f"{count(len(near), 'image')} with a near twin" if near else ""
     return {
-        "key": group.key, "prompt": group.prompt, "size": len(group.images),
+        "key": group.key, "prompt": shown_prompt(group.prompt), "size": len(group.images),
         "about": " · ".join(part for part in (", ".join(sizes), twins) if part),
         "images": [_describe_image(studio, view, image, alike.get(image.key)) for image in group.images[start : start + size]],
     }  # fmt: skip
@@ -170,7 +179,7 @@ def _rank(left: int | None) -> int:
 
 def _describe_line(studio: Studio, line: GroupLine, face: Face, left: int | None) -> dict:
     return {
-        "key": line.key, "prompt": face.prompt, "size": line.size, "thumb": image_url(studio, face.first, "thumb"),
+        "key": line.key, "prompt": shown_prompt(face.prompt), "size": line.size, "thumb": image_url(studio, face.first, "thumb"),
         "picked": "" if left is None else "begun" if left else "picked", "newest": _day(line.newest),
     }  # fmt: skip
 

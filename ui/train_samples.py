@@ -19,6 +19,7 @@ from dpo.pixels import PixelError
 from dpo.runs import Run, list_runs
 from ui.rights import open_to
 from ui.session import Studio
+from ui.words import shown_prompt
 
 PURPOSE = "sample"
 MOST_STEPS = 60  # of a long run, evenly spaced, the newest among them: what fits a line of buttons
@@ -36,7 +37,7 @@ def strip_of(studio: Studio, run: Run, events: Sequence[Event]) -> dict:
     steps = [
         {"step": step, "images": [_address(studio, run, folder / name) for name in names]} for step, folder in whole[::-gap][::-1]
     ]
-    prompts = [read_image(path).prompt or path.stem for path in base]
+    prompts = [shown_prompt(read_image(path).prompt or path.stem) for path in base]
     return {"run": run.name, "prompts": prompts, "base": [_address(studio, run, path) for path in base], "steps": steps}
 
 
