@@ -35,7 +35,7 @@ HEAVY_MODULES |= {f"dpo.formats.{name}" for name in ("factors", "header", "mergi
 HEAVY_MODULES |= {f"dpo.families.{path.stem}" for path in (ROOT / "dpo/families").glob("*.py") if path.stem != "__init__"}
 SQL_MODULES = {
     "dpo/project.py", "dpo/backups.py", "dpo/restoring.py", "dpo/library.py", "dpo/catalogue.py", "dpo/index.py", "dpo/leases.py",
-    "dpo/picks.py", "dpo/pick_tables.py", "dpo/given.py", "dpo/scores.py", "dpo/votes.py",
+    "dpo/picks.py", "dpo/pick_tables.py", "dpo/given.py", "dpo/scores.py", "dpo/votes.py", "dpo/bundle/said.py",
 }  # fmt: skip
 SQL = re.compile(r"\s*(SELECT|INSERT (OR \w+ )?INTO|UPDATE|DELETE FROM|CREATE (TABLE|VIEW|INDEX)|PRAGMA|BEGIN IMMEDIATE)\s")
 INSIDE_A_RUN = {"config.json", "pairs.json", "held_out.json", "events.jsonl"}

@@ -101,15 +101,15 @@ def commands() -> list[str]:
 
 def test_every_headless_command_is_shown():
     shown = {shlex.split(line)[3] for line in commands()}
-    listed = re.search(r"`python -m dpo ([a-z |]+)`", headless.__doc__).group(1)
-    assert shown == set(listed.split(" | "))
+    listed = re.search(r"`python -m dpo ([a-z |\n]+)`", headless.__doc__).group(1)
+    assert shown == {name.strip() for name in listed.split("|")}
 
 
 @pytest.mark.parametrize("line", commands())
 def test_a_headless_command_is_understood(line):
     arguments = shlex.split(line)[3:]
     name = headless._parser().parse_args(arguments).command.__name__
-    assert name == (f"{arguments[1]}_pairs" if arguments[0] == "pairs" else arguments[0])
+    assert name == (f"{arguments[1]}_{arguments[0]}" if arguments[0] in ("pairs", "project") else arguments[0])
 
 
 def test_modules_that_the_readme_runs_exist():
