@@ -57,11 +57,12 @@ class Checkpoints:
         """(steps done, what went wrong): the newest checkpoint that can be read, or 0 where there is none."""
         problems = []
         paths = self._newest_first()
-        for path, before in zip(paths, [*paths[1:], None], strict=True):
+        for number, path in enumerate(paths, 1):
             try:
                 return self._load(path, self._parts), problems
             except UNREADABLE as error:
-                instead = f"{before.name}, the checkpoint before it, is used" if before else "the run begins anew"
+                before = paths[number:]
+                instead = f"{before[0].name}, the checkpoint before it, is used" if before else "the run begins anew"
                 problems.append(f"{path.name} cannot be read ({error or type(error).__name__}): {instead}.")
         return 0, problems
 
