@@ -137,7 +137,8 @@ def check_look(request: LookRequest) -> None:
     for variant in request.variants:
         if variant.adapter is not None and not variant.adapter.is_file():
             raise CompareError(f"{variant.adapter} is not a file. Train a run first, or choose an adapter file.")
-        if variant.adapter is not None and variant.adapter.suffix != CHECKPOINT_SUFFIX:
+        is_checkpoint = variant.adapter is not None and variant.adapter.suffix == CHECKPOINT_SUFFIX and run_of(variant.adapter)
+        if variant.adapter is not None and not is_checkpoint:
             check_adapter(variant.adapter)
         if not (math.isfinite(variant.strength) and variant.strength >= 0):
             raise CompareError(f"strength={variant.strength} is too small. Set it to 0 or more.")

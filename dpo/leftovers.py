@@ -22,6 +22,7 @@ from dpo.runs import unfinished_parts
 PATTERNS = (
     ".restoring-*", "picks.backup.sqlite.[0-9]*", "cache/tensors/*.partial", "exports/*/unchecked-*", "exports/.*.unfinished",
     "rounds/*/.unfinished", "rounds/*/*.partial", "tests/*/unfinished-*", "tests/*/*.partial",
+    ".unpacking-[0-9]*", "packed/.*.unfinished", "packed/.*.picks.[0-9]*",
 )  # fmt: skip
 _MAKER = re.compile(r"[.-](\d+)(\.partial|\.unfinished)?$")  # its process, at the end of a name
 
@@ -30,16 +31,16 @@ _log = logging.getLogger(__name__)
 
 def clear_leftovers(project: Path) -> list[Path]:
     """Delete them, and return what was deleted. Nothing where another process is at work; what cannot be deleted stays."""
-    claim, cleared = Claim(project, DEVICE), []
+    claim = Claim(project, DEVICE)
     try:
         if not claim.take("clearing up"):
             return []
     except OSError:  # a disk that refuses says so where something must be written
         return []
     try:
-        for path in [*unfinished_parts(project / "runs"), *(found for pattern in PATTERNS for found in project.glob(pattern))]:
-            if not _has_maker(path) and _delete(path):
-                cleared.append(path)
+        others = (path for pattern in PATTERNS for path in project.glob(pattern))
+        left = [*unfinished_parts(project / "runs"), *(path for path in others if not _has_maker(path))]
+        cleared = [path for path in left if _delete(path)]
     finally:
         claim.give_up()
     if cleared:

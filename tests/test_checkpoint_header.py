@@ -58,7 +58,7 @@ def test_a_file_of_safetensors_is_read_as_safetensors_wrote_it(tmp_path):
         ({"a": entry(0, 1, "U8", (True,))}, "what it says of 'a' is not understood"),
         ({"a": {"dtype": "F32"}}, "what it says of 'a' is not understood"),
         ({"a": [1]}, "what it says of 'a' is not understood"),
-        ({"a": entry(0, 8), "b": entry(12, 20)}, "4 bytes before the weights of 'b' belong to nothing"),
+        ({"a": entry(0, 4, shape=(1,)), "b": entry(8, 16)}, "4 bytes before the weights of 'b' belong to nothing"),
         ({"a": entry(0, 8)}, "8 bytes at its end belong to nothing"),
         ({"a" * 10_000: entry(0, 4)}, "aaa...' do not agree"),
         ({"__metadata__": {"a": 1}}, "its metadata are not texts"),

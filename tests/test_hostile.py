@@ -12,6 +12,7 @@ FORMULAS = ["=cmd|' /C calc'!A0", "+1+1", "-2+3", "@SUM(1)", "'=1", 'plain, "quo
 
 
 def make_project(folder, prompts):
+    (folder / "candidates").mkdir(parents=True)
     for number, prompt in enumerate(prompts):
         for image in range(2):
             write_prompted(folder / "candidates" / f"{number}_{image}.png", prompt, plain(("red", "blue")[image]), image)

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 PIECE = 1 << 20
 SPARE = 64 << 20  # bytes of the disk that are left free
 LARGE = 1 << 30  # bytes from which on a file is announced to the zip as one that may grow past 4 GB
+FIRST_TIME, LAST_TIME = (1980, 1, 1, 0, 0, 0), (2107, 12, 31, 23, 59, 58)  # of a zip
 Report = Callable[[int, int], None]  # bytes done, bytes in all
 
 
@@ -66,7 +67,8 @@ def pack(
     if images not in IMAGES:
         raise BundleError(f"images={images!r} is not known. Choose one of {', '.join(IMAGES)}.")
     target = Path(target).expanduser().resolve()
-    unfinished, said = (target.with_name(f".{target.name}.{os.getpid()}.{end}") for end in ("unfinished", "picks"))
+    unfinished = target.with_name(f".{target.name}.{os.getpid()}.unfinished")
+    said = target.with_name(f".{target.name}.picks.{os.getpid()}")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         places, files = _gather(project, images, checkpoints)
@@ -75,7 +77,7 @@ def pack(
         total = _check_room(files, target)
         left: list[tuple[str, str]] = []
         with zipfile.ZipFile(unfinished, "w", zipfile.ZIP_STORED, strict_timestamps=False) as archive:
-            archive.writestr(MANIFEST, _manifest(project, images, checkpoints, files))
+            archive.writestr(zipfile.ZipInfo(MANIFEST), _manifest(project, images, checkpoints, files))
             done = 0
             for name, path in sorted(files.items()):
                 report(done, total)
@@ -195,8 +197,8 @@ def _add(archive: zipfile.ZipFile, name: str, path: Path, places: Places, report
     """Returns the bytes that were added."""
     with path.open("rb") as file:
         status = os.fstat(file.fileno())
-        made = min(max(time.localtime(status.st_mtime)[:6], (1980, 1, 1, 0, 0, 0)), (2107, 12, 31, 23, 59, 58))
-        info = zipfile.ZipInfo(name, made)
+        made = min(max(time.localtime(status.st_mtime)[:6], FIRST_TIME), LAST_TIME)
+        info = zipfile.ZipInfo(name, FIRST_TIME if name == PICKS else made)  # its copy is of now, and says nothing
         info.external_attr = 0o644 << 16
         if name.split("/")[0] in WITH_PATHS and name.endswith((".json", ".jsonl")):
             try:

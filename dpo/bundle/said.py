@@ -34,6 +34,7 @@ def copy_said(project: Project, target: Path, own: Move, table: Move) -> None:
             for folder, csv in copy.execute("SELECT folder, csv FROM stand_ins").fetchall():
                 moved = table(folder), table(csv), folder
                 copy.execute("UPDATE OR REPLACE stand_ins SET folder = ?, csv = ? WHERE folder = ?", moved)
+            _forget_live_folder(copy)
         copy.execute("VACUUM")
 
 
@@ -74,9 +75,7 @@ def place_said(path: Path, own: Move, is_there: Callable[[str], bool]) -> None:
                 if not is_there(os.path.join(own(folder), kept)):
                     kept = ""
                 database.execute("UPDATE stand_ins SET folder = ?, csv = ? WHERE folder = ?", (own(folder), kept, folder))
-            for (rules,) in database.execute("SELECT value FROM facts WHERE name = 'rules'").fetchall():
-                quiet = PickRules.from_json(json.dumps(json.loads(rules) | {"live_folder": ""}))
-                database.execute("UPDATE facts SET value = ? WHERE name = 'rules'", (quiet.to_json(),))
+            _forget_live_folder(database)
     except (sqlite3.Error, ValueError, TypeError, AttributeError, RulesError) as error:
         raise BundleError(f"What people said in it (picks.sqlite) cannot be read: {error}.") from error
 
@@ -103,6 +102,12 @@ def _move_picks(database: sqlite3.Connection, own: Move) -> None:
     for position, paths in database.execute("SELECT position, paths FROM picks WHERE paths != '[]'").fetchall():
         moved = json.dumps([own(str(path)) for path in json.loads(paths)])
         database.execute("UPDATE picks SET paths = ? WHERE position = ?", (moved, position))
+
+
+def _forget_live_folder(database: sqlite3.Connection) -> None:
+    for (rules,) in database.execute("SELECT value FROM facts WHERE name = 'rules'").fetchall():
+        quiet = PickRules.from_json(json.dumps(json.loads(rules) | {"live_folder": ""}))
+        database.execute("UPDATE facts SET value = ? WHERE name = 'rules'", (quiet.to_json(),))
 
 
 def _open(path: Path) -> sqlite3.Connection:

@@ -7,9 +7,9 @@ import json
 import os
 import shutil
 import sqlite3
-import tempfile
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -71,8 +71,8 @@ def unpack(path: Path, folder: Path, check: Check = allow, report: Report = lamb
         raise BundleError(f"{folder} is there already. Choose a folder that is not: nothing is written over.")
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with _workplace(folder.parent, f".{folder.name}.") as work:
-            inside = Path(work) / "project"
+        with _workplace(folder.parent, f".{folder.name}") as work:
+            inside = work / "project"
             _write_all(path, inside, folder, check, report)
             inside.rename(folder)
     except (OSError, ArchiveError) as error:
@@ -91,8 +91,8 @@ def take_over(project: Project, path: Path, check: Check = allow, report: Report
         raise BundleError(f"{project.path.name} has picks or runs of its own. The zip is unpacked beside it instead.")
     placed: list[Path] = []
     try:
-        with _workplace(project.path, ".unpacking-") as work:
-            inside = Path(work) / "project"
+        with _workplace(project.path, ".unpacking") as work:
+            inside = work / "project"
             _write_all(path, inside, project.path, check, report)
             files = [file for file in sorted(inside.rglob("*")) if file.is_file() and file.parent != inside]
             for file in files:
@@ -120,8 +120,16 @@ def take_over(project: Project, path: Path, check: Check = allow, report: Report
         raise _failure(path, project.path, error) from error
 
 
-def _workplace(folder: Path, prefix: str) -> tempfile.TemporaryDirectory:
-    return tempfile.TemporaryDirectory(prefix=prefix, dir=folder, ignore_cleanup_errors=True)
+@contextmanager
+def _workplace(folder: Path, name: str) -> Iterator[Path]:
+    """A folder that is gone afterwards. It names its process, so that one left by a killed process is known for what it is."""
+    place = folder / f"{name}-{os.getpid()}"
+    shutil.rmtree(place, ignore_errors=True)
+    place.mkdir()
+    try:
+        yield place
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
 
 
 def _write_all(path: Path, work: Path, root: Path, check: Check, report: Report) -> None:

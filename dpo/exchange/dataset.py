@@ -58,12 +58,12 @@ def one_line(text: object) -> str:
 
 def guarded(text: str) -> str:
     """A text as a cell of a CSV: a spreadsheet would take one that begins like a formula for one, and carry it out."""
-    return f"'{text}" if text.startswith(FORMULAS) else text
+    return f"'{text}" if text.lstrip("'").startswith(FORMULAS) else text
 
 
 def unguarded(text: str) -> str:
     """The text that was guarded, or any other as it is."""
-    return text[1:] if text.startswith("'") and text[1:].startswith(FORMULAS) else text
+    return text[1:] if text.startswith("'") and text.lstrip("'").startswith(FORMULAS) else text
 
 
 def shown(name: object) -> str:
