@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from dpo.project import Database
 
 GROWING = ("picks", "votes")  # tables whose rows are only ever added
-MOST_WRITES, MOST_SECONDS = 50, 600.0  # a copy is never further behind than either
+MOST_ROWS, MOST_SECONDS = 50, 600.0  # written, or gone by, after which a copy is due
+PAUSE_SECONDS = 30.0  # between two copies, however fast people pick
 COMPANIONS = ("-wal", "-shm")  # of an SQLite file that is open, or was when its process was killed
 
 _log = logging.getLogger(__name__)
@@ -53,17 +54,17 @@ class Backups:
     def __init__(self, database: Database, target: Path) -> None:
         self._database, self._target = database, target
         self._change = threading.Condition()
-        self._writes = 0  # since the last copy was begun
+        self._rows = 0  # written since the last copy was begun
         self._is_running = False
 
-    def note(self) -> None:
-        """Something was written. Returns at once: whoever picks does not wait for a copy."""
+    def note(self, rows: int) -> None:
+        """So many rows were written. Returns at once: whoever picks does not wait for a copy."""
         with self._change:
-            self._writes += 1
+            self._rows += rows
             if not self._is_running:
                 self._is_running = True
                 threading.Thread(target=self._follow, name="backup", daemon=True).start()
-            elif self._writes >= MOST_WRITES:
+            elif self._rows >= MOST_ROWS:
                 self._change.notify()
 
     def take(self) -> None:
@@ -94,18 +95,17 @@ class Backups:
         sync_folder(self._target.parent)
 
     def _follow(self) -> None:
-        deadline = time.monotonic() + MOST_SECONDS
         while True:
             with self._change:
-                self._change.wait_for(lambda: self._writes >= MOST_WRITES, deadline - time.monotonic())
-                self._writes = 0
+                self._change.wait_for(lambda: self._rows >= MOST_ROWS, MOST_SECONDS)
+                self._rows = 0
             try:
                 self.take()
             except BackupError as error:  # the next copy tries again
                 _log.warning("%s", error)
-            deadline = time.monotonic() + MOST_SECONDS
+            time.sleep(PAUSE_SECONDS)
             with self._change:
-                if not self._writes:
+                if not self._rows:
                     self._is_running = False
                     return
 

@@ -119,12 +119,12 @@ class Database:
     """One SQLite file in WAL mode with a connection per thread.
 
     `migrations` are functions of a connection; number n brings the file from version n to n + 1. They are only ever added to.
-    `after_write` is called after every transaction that was stored.
+    `after_write` is told after every transaction how many rows it stored.
     """
 
     def __init__(self, path: Path, migrations: Sequence[Callable[[sqlite3.Connection], None]], synchronous: str) -> None:
         self.path = path
-        self.after_write: Callable[[], None] = lambda: None
+        self.after_write: Callable[[int], None] = lambda rows: None
         self._synchronous = synchronous
         self._threads = threading.local()
         path.touch()
@@ -166,6 +166,7 @@ class Database:
         """
         with self._told("written"):
             connection = self.connection()
+            before = connection.total_changes
             try:
                 connection.execute("BEGIN IMMEDIATE")
                 self._check_place()
@@ -174,7 +175,7 @@ class Database:
             except BaseException:
                 _roll_back(connection)
                 raise
-        self.after_write()
+        self.after_write(connection.total_changes - before)
 
     def _check_place(self) -> None:
         """A file that was deleted is written to as ever, and is gone when the process ends."""

@@ -96,11 +96,11 @@ class Page:
         return operation
 
 
-def find_picker(app: App) -> int:
-    """The number Gradio gave to the picker in this start of the app."""
+def find_picker(app: App, elem_id: str = "picker") -> int:
+    """The number Gradio gave to the picker, or to another part, in this start of the app."""
     with urllib.request.urlopen(f"{app.url}config", timeout=ANSWER_SECONDS) as answer:
         parts = json.load(answer)["components"]
-    return next(part["id"] for part in parts if part["props"].get("elem_id") == "picker")
+    return next(part["id"] for part in parts if part["props"].get("elem_id") == elem_id)
 
 
 def call(app: App, component: int, function: str, data: dict) -> dict:
