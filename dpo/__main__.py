@@ -17,7 +17,7 @@ from pathlib import Path
 from dpo import StudioError
 from dpo.candidates_command import add_candidates_command
 from dpo.export_command import add_export_commands
-from dpo.log import keep_log
+from dpo.log import keep_log, visible
 from dpo.model_command import add_model_command
 from dpo.pairs_command import add_pairs_command
 from dpo.project_command import add_project_commands
@@ -46,7 +46,7 @@ def main(arguments: list[str] | None = None) -> int:
         return status
     except StudioError as error:
         log.warning("refused: %s", type(error).__name__)  # the sentence may quote a prompt
-        print(error, file=sys.stderr)
+        print(visible(str(error), "\n"), file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130
@@ -75,7 +75,7 @@ def scan(args) -> None:
         if args.json:
             print(json.dumps({name: getattr(image, name) for name in ROW}, ensure_ascii=False, allow_nan=False))
         elif image.error and not args.stats:
-            print(image.error)
+            print(visible(image.error))
     if args.stats:
         print(_table(counts))
     elif not args.json:

@@ -109,6 +109,12 @@ def strike_out(text: str, secrets: Iterable[str]) -> str:
     return _TOKENS.sub(STRUCK, text)
 
 
+def visible(text: str, kept: str = "") -> str:
+    """The text with what does something instead of being seen written out: control characters, and marks that turn the direction
+    of text, which a name or a prompt may hold. `kept`: those that stay."""
+    return "".join(char if char.isprintable() or char in kept else char.encode("unicode_escape").decode() for char in text)
+
+
 class _Terminal(logging.StreamHandler):
     @property
     def stream(self) -> TextIO:
@@ -139,5 +145,4 @@ class _Lines(logging.Formatter):
         return "\n".join(f"    {self._clean(line)}" for line in super().formatException(info).splitlines())
 
     def _clean(self, text: str) -> str:
-        struck = strike_out(text, self._secrets)
-        return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in struck)
+        return visible(strike_out(text, self._secrets))

@@ -162,6 +162,13 @@ def test_the_command_line_logs_into_its_project_and_says_all_of_it_if_asked(proj
     assert not (project.path / "nowhere").exists()
 
 
+def test_a_file_name_cannot_command_the_terminal(tmp_path, capsys):
+    (tmp_path / "\x1b[31m\u202egnp.png").write_bytes(b"no image")
+    assert main(["scan", str(tmp_path)]) == 0
+    said = capsys.readouterr().out
+    assert "\\x1b[31m\\u202egnp.png" in said and not {"\x1b", "\u202e"} & set(said)
+
+
 def test_a_mistake_of_the_program_is_in_the_log_and_on_the_terminal(project, monkeypatch, capsys):
     monkeypatch.setattr("dpo.project_command.diagnose", lambda project: 1 / 0)
     assert main(["diagnostics", "--project", str(project.path)]) == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from contextlib import suppress
 
 import gradio as gr
@@ -23,6 +24,7 @@ from ui.theme import CSS_FILES, create_theme
 from ui.train_tab import create_train_tab
 from ui.words import JOB_TABS, job_line
 
+log = logging.getLogger(__name__)
 SHOW_REVIEW = "() => document.querySelector('#review-step').scrollIntoView()"
 TABS = {"pairs": create_pairs_tab, "train": create_train_tab, "compare": create_compare_tab}
 # What Gradio holds of a page stays after it is gone: half a megabyte, until so many others have come. An open page is never among
@@ -120,7 +122,9 @@ def launch(page: Page, studio: Studio, doors: Doors, port: int, wait: bool = Tru
         **launch_settings(doors, port, routes),
         theme=create_theme(), css_paths=CSS_FILES, prevent_thread_lock=True, state_session_capacity=MOST_SESSIONS,
     )  # fmt: skip
+    log.info("open on port %d, %s", port, "shared" if doors.lets_others_in else "for this machine alone")
     if doors.share and not page.share_url:
+        log.warning("no public link could be made")
         print("No public link could be made; the page is on this machine only.")
     if doors.password:
         print(f"Log in as {HOST_NAME} with the password {doors.password} (made up for this start, and shown this once).")

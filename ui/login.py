@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import html
+import logging
 import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Mapping
@@ -18,6 +19,7 @@ from dpo import StudioError
 from dpo.users import Users
 from ui.rights import OWNER, Caller
 
+log = logging.getLogger(__name__)
 WRONG_PASSWORDS, WRONG_NAMES, WINDOW_SECONDS = 10, 100, 60.0
 VISITORS = ("none", "viewer", "rater")
 _NO_NAME = ""  # stands for all names that nobody has
@@ -60,6 +62,7 @@ class Login:
         """Gradio asks in its event loop, where a hash that is slow on purpose would hold up every page."""
         counted = name if self.users.find(name) else _NO_NAME
         if self._is_closed(counted):
+            log.warning("no login for a minute, after too many wrong passwords")
             return False
         wrong = self._wrong[counted]
         wrong.append(self._clock())  # before the check: guesses that come at once count at once
@@ -67,6 +70,8 @@ class Login:
             is_right = await asyncio.to_thread(self.users.is_password, name, password)
         if is_right and wrong:
             wrong.pop()
+        if not is_right:
+            log.warning("a wrong password, or a name that nobody has")
         return is_right
 
     def _is_closed(self, name: str) -> bool:
