@@ -39,8 +39,11 @@ def main(arguments: list[str] | None = None) -> None:
     flags = parser.parse_args([*shlex.split(os.environ.get("STUDIO_FLAGS", "")), *given])
     folder = flags.project.expanduser()
 
-    # Gradio reads both when it is imported; without the first it phones home.
+    # Gradio reads all of these when it is imported; without the first it phones home. Of the last 10,000 events it would keep
+    # statistics that nobody sees, and count them anew after every single one.
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+    os.environ["GRADIO_ANALYTICS_MAX_EVENTS"] = "1"
+    os.environ["GRADIO_ANALYTICS_CACHE_FREQUENCY"] = str(2**31)
     os.environ["GRADIO_TEMP_DIR"] = str(folder / "cache" / "gradio")
     if space and space.is_kept:  # downloaded models outlive a restart too
         os.environ.setdefault("HF_HOME", str(space.home / ".huggingface"))

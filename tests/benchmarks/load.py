@@ -76,7 +76,7 @@ def _measure_crowd(path: Path, visitors: int, seconds: float) -> dict:
             begin_training(trainer, app.url)
             step = _step(path)
             crowd = Crowd([Visitor(app.url, project, random.Random(number)) for number in range(visitors)])
-            crowd.begin(time.monotonic() + seconds)
+            crowd.begin(seconds)
             waits = pick_in_browsers(people, crowd.until)
             crowd.end()
             steps = _step(path) - step
@@ -104,6 +104,7 @@ class Crowd:
 
     visitors: list[Visitor]
     pick_seconds: float = PICK_SECONDS
+    most: int = 2**31  # picks of each
     until: float = 0.0
     waits: list[float] = field(default_factory=list)  # ms from when a pick was due to its acknowledgement
     beats: int = 0
@@ -112,11 +113,11 @@ class Crowd:
     _threads: list[threading.Thread] = field(default_factory=list)
     _errors: list[BaseException] = field(default_factory=list)
 
-    def begin(self, until: float) -> None:
-        """Let them come one after the other, then pick until that time (`time.monotonic`)."""
+    def begin(self, seconds: float) -> None:
+        """Let them come one after the other, then pick for so long."""
         for visitor in self.visitors:
             visitor.arrive()
-        self.until = until
+        self.until = time.monotonic() + seconds
         self._threads = [threading.Thread(target=self._watch, args=(visitor,)) for visitor in self.visitors]
         for thread in self._threads:
             thread.start()
@@ -141,7 +142,7 @@ class Crowd:
         visitor.talk()
         now = time.monotonic()
         due, beat = now + visitor.rng.uniform(0, self.pick_seconds), now + visitor.rng.uniform(0, BEAT_SECONDS)
-        while min(due, beat) < self.until:
+        while min(due, beat) < self.until and len(visitor.page.made) < self.most:
             wait_until(min(due, beat))
             if beat <= due:
                 visitor.beat()
