@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dpo import StudioError
 from dpo.bundle.contents import BundleError
 from dpo.bundle.places import MARK, Move
 from dpo.pick_tables import PICK_MIGRATIONS
@@ -80,6 +82,19 @@ def place_said(path: Path, own: Move, is_there: Callable[[str], bool]) -> None:
         raise BundleError(f"What people said in it (picks.sqlite) cannot be read: {error}.") from error
 
 
+def check_meaning(path: Path, folder: Path) -> None:
+    """Raises BundleError for a placed file whose rows mean nothing. `folder`: a new one, to open a copy in."""
+    from dpo.project import open_project
+
+    folder.mkdir()
+    shutil.copyfile(path, folder / path.name)
+    try:
+        picks = open_project(folder).picks
+        _ = picks.picked_pairs(), picks.rankings(), picks.likes(), picks.rules()
+    except (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError, sqlite3.Error, StudioError) as error:
+        raise BundleError(f"What people said in it (picks.sqlite) cannot be understood: {type(error).__name__}.") from error
+
+
 def is_empty(project: Project) -> bool:
     """Whether nobody has said anything in this project yet: not even something that was taken back."""
     with closing(sqlite3.connect(project.path / "picks.sqlite")) as found:
@@ -87,15 +102,19 @@ def is_empty(project: Project) -> bool:
 
 
 def take_in_said(project: Project, path: Path) -> None:
-    """Put all that a placed file says into a project that is empty, in one transaction; the project keeps its own id."""
-    with closing(sqlite3.connect(project.path / "picks.sqlite", isolation_level=None)) as database:
-        database.execute("ATTACH DATABASE ? AS sent", (str(path),))
-        database.execute("BEGIN IMMEDIATE")
-        for table in _TABLES:
-            names = ", ".join(row[1] for row in database.execute(f"PRAGMA sent.table_info({table})"))
-            database.execute(f"INSERT OR REPLACE INTO main.{table} ({names}) SELECT {names} FROM sent.{table}")
-        database.execute("INSERT OR REPLACE INTO main.facts SELECT name, value FROM sent.facts WHERE name != 'project'")
-        database.execute("COMMIT")
+    """Put all that a placed file says into a project that is empty, in one transaction; the project keeps its own id. Raises
+    BundleError: then nothing was put in."""
+    try:
+        with closing(sqlite3.connect(project.path / "picks.sqlite", isolation_level=None)) as database:
+            database.execute("ATTACH DATABASE ? AS sent", (str(path),))
+            database.execute("BEGIN IMMEDIATE")
+            for table in _TABLES:
+                names = ", ".join(row[1] for row in database.execute(f"PRAGMA sent.table_info({table})"))
+                database.execute(f"INSERT OR REPLACE INTO main.{table} ({names}) SELECT {names} FROM sent.{table}")
+            database.execute("INSERT OR REPLACE INTO main.facts SELECT name, value FROM sent.facts WHERE name != 'project'")
+            database.execute("COMMIT")
+    except sqlite3.Error as error:  # closing takes all of it back
+        raise BundleError(f"The project cannot be written: {error}. Free some space, then try again.") from error
 
 
 def _move_picks(database: sqlite3.Connection, own: Move) -> None:

@@ -6,7 +6,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import sqlite3
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dpo import StudioError
 from dpo.archive import ArchiveError, Entry, list_entries, open_archive, read_entry
 from dpo.bundle.contents import (
     ELSEWHERE,
@@ -31,7 +29,7 @@ from dpo.bundle.contents import (
 )
 from dpo.bundle.packing import SPARE, Report
 from dpo.bundle.places import WITH_PATHS, Move, arrive, move_paths
-from dpo.bundle.said import check_said, is_empty, place_said, take_in_said
+from dpo.bundle.said import check_meaning, check_said, is_empty, place_said, take_in_said
 from dpo.exchange.dataset import shown
 from dpo.library import LibraryError
 from dpo.runs import list_runs
@@ -116,7 +114,7 @@ def take_over(project: Project, path: Path, check: Check = allow, report: Report
                 for there in placed:
                     there.unlink(missing_ok=True)
                 raise
-    except (OSError, ArchiveError, sqlite3.Error) as error:
+    except (OSError, ArchiveError) as error:
         raise _failure(path, project.path, error) from error
 
 
@@ -154,7 +152,7 @@ def _write_all(path: Path, work: Path, root: Path, check: Check, report: Report)
     own, model = arrive(root, check, is_own=True), arrive(root, check, is_own=False)
     check_said(work / PICKS)
     place_said(work / PICKS, own, lambda file: _in(work, root, file).is_file())
-    _check_meaning(work / PICKS, work.with_name("check"))
+    check_meaning(work / PICKS, work.with_name("check"))
     times = manifest.get("times")
     for name, entry in entries.items():
         place = work.joinpath(*entry.parts)
@@ -215,19 +213,6 @@ def _move_paths(place: Path, own: Move, model: Move) -> None:
     moved = move_paths(text, place.suffix == ".jsonl", own, model)
     if moved != text:
         place.write_text(moved, encoding="utf-8")
-
-
-def _check_meaning(said: Path, folder: Path) -> None:
-    """Raises BundleError for picks of the right form that mean nothing. `folder`: a new one, to open a copy in."""
-    from dpo.project import open_project
-
-    folder.mkdir()
-    shutil.copyfile(said, folder / PICKS)
-    try:
-        picks = open_project(folder).picks
-        _ = picks.picked_pairs(), picks.rankings(), picks.likes(), picks.rules()
-    except (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError, sqlite3.Error, StudioError) as error:
-        raise BundleError(f"What people said in it (picks.sqlite) cannot be understood: {type(error).__name__}.") from error
 
 
 def _read(project: Project) -> Unpacked:
