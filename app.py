@@ -62,12 +62,12 @@ def main(arguments: list[str] | None = None) -> None:
     from ui.session import Studio, project_secret
     from ui.space import NO_JOBS
 
-    keep_log(folder, flags.verbose, [flags.auth or ""])
     try:
         logins = flags.users, find_space_login(os.environ)
         doors = check_doors(flags.host, flags.auth, flags.share, space is not None, *logins, flags.name)
         reach = {"is_shared": doors.lets_others_in, "roots": check_roots(flags.root), "models": frozenset(flags.model)}
         port = choose_port(doors.host, flags.port)
+        keep_log(folder, flags.verbose, [flags.auth or ""])
         project = open_project(folder)
         if flags.project == demo:
             prepare_demo(project)

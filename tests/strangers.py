@@ -37,7 +37,7 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 PASSWORD = "correct horse"
 PEOPLE = {"olga": "owner", "rita": "rater", "rolf": "rater", "vera": "viewer"}
 HOSTILE = "<img src=x onerror=alert(1)> ${alert(2)} {{alert(3)}} </script><svg onload=alert(4)>"
-TYPED = ("textbox", "dropdown", "code", "multimodaltextbox")
+TYPED = ("textbox", "open dropdown", "open dropdowns", "code", "multimodaltextbox")
 SENT = ("uploadbutton", "file", "image", "gallery", "video", "audio")
 
 
@@ -296,9 +296,12 @@ def fields_of_payloads(module: str = "*") -> list[str]:
 
 
 def _kind(part: dict) -> str:
-    """Its component's, but of a dropdown that takes only what it offers, which Gradio itself holds to that."""
-    is_closed = part["type"] == "dropdown" and not part["props"].get("allow_custom_value")
-    return "closed dropdown" if is_closed else part["type"]
+    """Its component's; a dropdown that takes only what it offers is held to that by Gradio itself, another may take several."""
+    if part["type"] != "dropdown":
+        return part["type"]
+    if not part["props"].get("allow_custom_value"):
+        return "closed dropdown"
+    return "open dropdowns" if part["props"].get("multiselect") else "open dropdown"
 
 
 def _module(function) -> str:

@@ -97,7 +97,8 @@ def provider() -> Iterator[Provider]:
 def port(provider, tmp_path_factory) -> Iterator[int]:
     """Where the app of ada's Space answers, which lets visitors look."""
     environment = {name: value for name, value in os.environ.items() if name != "STUDIO_AUTH"} | {
-        "SPACE_ID": "ada/studio", "SPACE_HOST": HOST, "SPACE_AUTHOR_NAME": "ada", "SPACE_CREATOR_USER_ID": IDS["ada"],
+        "SYSTEM": "spaces", "SPACE_ID": "ada/studio", "SPACE_HOST": HOST, "SPACE_AUTHOR_NAME": "ada",
+        "SPACE_CREATOR_USER_ID": IDS["ada"],
         "OAUTH_CLIENT_ID": "client", "OAUTH_CLIENT_SECRET": "secret", "OAUTH_SCOPES": "openid profile",
         "OPENID_PROVIDER_URL": provider.url, "STUDIO_VISITORS": "viewer",
     }  # fmt: skip

@@ -1,4 +1,4 @@
-"""The security suite: strangers, and people with a lesser role, try everything that the running page has.
+"""The security suite, first part: strangers, and people with a lesser role, try everything that the running page has.
 
 Nothing here is listed by hand but what is meant to be open: a function or a route that somebody adds is tried by itself, and has
 to be the owner's, or be looked at and put on a list below. Counts are printed (`pytest -s`).
@@ -8,22 +8,19 @@ from __future__ import annotations
 
 import json
 import re
-from pathlib import Path
 
-import gradio as gr
 import pytest
 
 from dpo.runs import list_runs
 from dpo.users import read_users, write_users
-from tests.strangers import HOSTILE, PEOPLE, REPOSITORY, SENT, TYPED, Canary, Event, Site, below, fields_of_payloads, open_site
+from tests.strangers import HOSTILE, PEOPLE, REPOSITORY, below, open_site
 from ui.downloads import adapter_url
 from ui.gate import LARGEST_QUESTION
-from ui.rights import open_to
 
 # What others than the owner may call; each was looked at: it reads no path that is sent, and changes nothing of other people's.
 OPEN_EVENTS = {
-    "ui.session.attaching.attach", "ui.session.stored_session", "ui.create_app.restore", "ui.create_app.look",
-    "ui.create_app.follow", "ui.create_app.go", "ui.pairs_tab.create_pairs_tab.refresh", "ui.pairs_tab.create_pairs_tab.look",
+    "ui.session.attaching.attach", "ui.session.stored_session", "ui.create_app.restore", "ui.train_tab.create_train_tab.look",
+    "ui.create_app.go", "ui.pairs_tab.create_pairs_tab.refresh", "ui.pairs_tab.create_pairs_tab.look",
     "ui.pairs_tab.create_pairs_tab.narrow", "ui.pairs_tab.create_pairs_tab.pick_group", "ui.pairs_tab.create_pairs_tab.<lambda>",
     "ui.picker.create_picker.switch_mode", "ui.train_tab.create_train_tab.refresh", "ui.train_form.create_form.<lambda>",
     "ui.compare_tab.create_compare_tab.refresh", "ui.compare_tab.create_compare_tab.choose_way",
@@ -43,19 +40,8 @@ SHUT = (401, 403, 404, 405, 411)
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory) -> Path:
-    return tmp_path_factory.mktemp("strangers")
-
-
-@pytest.fixture(scope="module")
-def canary(place) -> Canary:
-    return Canary(place / "canary")
-
-
-@pytest.fixture(scope="module")
-def site(place, canary):
-    with open_site(place) as site:
-        (site.studio.project.path / "link").symlink_to(canary.folder)
+def site(tmp_path_factory):
+    with open_site(tmp_path_factory.mktemp("strangers")) as site:
         yield site
 
 
@@ -67,8 +53,8 @@ def told(what: str, number: int) -> None:
 
 
 def test_what_is_open_to_others_than_the_owner_was_looked_at(site):
-    assert {event.name for event in site.events if event.role != "owner"} == OPEN_EVENTS
-    assert {function.name for function in site.functions if function.role != "owner"} == OPEN_FUNCTIONS
+    assert {event.name for event in site.events if event.role != "owner"} - OPEN_EVENTS == set()
+    assert {function.name for function in site.functions if function.role != "owner"} - OPEN_FUNCTIONS == set()
 
 
 def test_every_event_refuses_strangers_and_lesser_roles(site):
@@ -144,150 +130,6 @@ def test_a_signed_address_is_worth_nothing_without_a_login(site):
     assert [site.ask("GET", address, who).status for who in ("olga", "vera", "")] == [200, 200, 401]
     address = adapter_url(site.studio, list_runs(site.studio.project.runs)[0])
     assert [site.ask("GET", address, who).status for who in ("olga", "rita", "")] == [200, 403, 401]
-
-
-# ------------------------------------------------------------------------------------------------ paths
-
-
-def spellings(canary: Canary, project: Path) -> list[str]:
-    """Ways to write a place outside the project."""
-    up = "../" * 12
-    outside = str(canary.folder)
-    return [
-        f"{outside}/secret.txt", f"{project}/link/settings.json", f"{project}/../{canary.folder.name}/adapter.safetensors",
-        f"{up}{outside[1:]}/table.csv", outside, f"{project}/link", f"//{outside}/0.png", f"file://{outside}/secret.txt",
-    ]  # fmt: skip
-
-
-def leaks_of(site: Site, canary: Canary, events: list[Event], texts: list[str]) -> list[str]:
-    """Every event, with each of the texts in each of its inputs that a person types or sends, and in all that it may be told
-    besides. A leak is an answer that holds what stands in the canary's files, or anything at all that touched one."""
-    tried, leaks = 0, []
-    told_besides = fields_of_payloads()
-    with canary.watched() as seen:
-        for event in {event.handler: event for event in events}.values():
-            usual = [_usual(kind, value) for kind, value in event.inputs]
-            places = [place for place, (kind, _) in enumerate(event.inputs) if kind in (*TYPED, *SENT, "browserstate")]
-            for number, text in enumerate(texts):
-                besides = {name: [text] if name == "files" else text for name in told_besides}
-                for place in places if number < 1 or len(places) < 6 else places[number :: len(texts)]:
-                    data = [*usual[:place], _filled(event.inputs[place][0], text, told_besides), *usual[place + 1 :]]
-                    leaks += _try(site, canary, event, data, besides, seen)
-                    tried += 1
-                if not places and number < 4:
-                    leaks += _try(site, canary, event, usual, besides, seen)
-                    tried += 1
-    told("paths sent to events", tried)
-    return leaks
-
-
-def _try(site: Site, canary: Canary, event: Event, data: list, besides: dict, seen: list[str]) -> list[str]:
-    said = site.run(event, "olga", data, besides)
-    leaks = [f"{event.name} touched it: {touch}" for touch in seen]
-    if canary.secret.encode() in said:
-        leaks.append(f"{event.name} told it")
-    for job in site.studio.jobs.active():
-        if job.key != "hold":
-            if str(canary.folder) in repr(job.request) or "link" in repr(job.request):
-                leaks.append(f"{event.name} asked for {job.request}")
-            site.studio.jobs.cancel(job)
-    seen.clear()
-    return leaks
-
-
-def _usual(kind: str, value: object) -> object:
-    """What a page sends of an input that nobody touched; of one that wants a text, something to go on with."""
-    if kind == "textbox" and not value:
-        return "a fox"
-    return "" if kind == "dropdown" and value is None else value
-
-
-def _filled(kind: str, text: str, names: list[str]) -> object:
-    if kind in SENT:
-        return {"path": text, "orig_name": "x.png", "meta": {"_type": "gradio.FileData"}}
-    return dict.fromkeys([*names, "folder", "run", "mode"], text) if kind == "browserstate" else text
-
-
-def test_no_text_of_an_event_leads_outside_the_project(site, canary):
-    assert leaks_of(site, canary, site.events, spellings(canary, site.studio.project.path)) == []
-
-
-def test_no_text_of_a_server_function_leads_outside_the_project(site, canary):
-    token = site.page_token("olga")
-    own = {"token": token["token"], "view": token["view"]}
-    texts, tried, leaks = spellings(canary, site.studio.project.path), 0, []
-    with canary.watched() as seen:
-        for function in site.functions:
-            names = fields_of_payloads(function.module)
-            payloads = [dict.fromkeys(names, text) for text in texts]
-            payloads += [{name: text} for name in names for text in texts]
-            payloads += [
-                {name: {**dict.fromkeys(names, text), "sidecar": True, "pixels": True}}
-                for name in ("chosen", "wanted")
-                for text in texts
-            ]
-            for payload in payloads:
-                said = site.call(function, payload | own, "olga").body
-                leaks += [f"{function.name} touched it: {touch}" for touch in seen]
-                leaks += [f"{function.name} told it"] if canary.secret.encode() in said else []
-                seen.clear()
-                tried += 1
-        assert site.call(function, {"token": "x"}, "olga").status == 200  # the server is still there
-    told("paths sent to server functions", tried)
-    assert leaks == []
-
-
-def test_no_address_leads_outside_the_project(site, canary):
-    tried = 0
-    forms = (
-        "{}",
-        "/{}",
-        "..%2f..%2f..%2f..%2f{}",
-        "%2e%2e/%2e%2e/%2e%2e/{}",
-        "..\\..\\{}",
-        "{}%00.png",
-        "file:///{}",
-        "....//....//{}",
-    )
-    with canary.watched() as seen:
-        for method, path in site.routes:
-            for parameter in re.findall(r"\{([^}]*)\}", path):
-                for form in forms:
-                    text = form.format(f"{canary.folder}/secret.txt".lstrip("/"))
-                    asked = re.sub(r"\{[^}]*\}", "x", path.replace("{" + parameter + "}", text))
-                    assert canary.secret.encode() not in site.ask(method, asked, "olga").body, (method, asked)
-                    tried += 1
-    told("paths in addresses", tried)
-    assert seen == []
-
-
-def test_nothing_that_was_tried_is_in_the_project(site, canary):
-    """After all of the above: no index, run or plan knows a place outside."""
-    for path in site.studio.project.path.rglob("*"):
-        if path.is_file() and not path.is_symlink() and path.suffix in (".json", ".jsonl", ".sqlite", ".txt", ".csv"):
-            assert canary.secret.encode() not in path.read_bytes(), path
-
-
-def test_a_leak_that_is_planted_is_found(tmp_path, canary):
-    """A box that reads whatever path is typed, open to all who log in, and a route that does so."""
-
-    def plant(page: gr.Blocks) -> None:
-        box = gr.Textbox()
-
-        @open_to("viewer")
-        def planted(path: str) -> str:
-            try:
-                return Path(path).read_text()
-            except OSError as error:
-                return str(error)
-
-        box.submit(planted, box, box)
-
-    with open_site(tmp_path, plant) as site:
-        (leak,) = [event for event in site.events if event.name.endswith("planted")]
-        assert leak.name not in OPEN_EVENTS, "the list of what was looked at does not have it"
-        found = leaks_of(site, canary, [leak], spellings(canary, site.studio.project.path))
-    assert any("told it" in line for line in found) and any("touched it" in line for line in found)
 
 
 # ------------------------------------------------------------------------------------------------ large, hostile, somebody else's

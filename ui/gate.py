@@ -96,7 +96,6 @@ DOORS = (
     Door("GET", r"/(assets|static|svelte)/.*|/theme\.css|/favicon\.ico|/robots\.txt|/manifest\.json", ANYONE),
     Door("GET", r"/gradio_api/(theme\.css|startup-events|login_check/?)", ANYONE),
     Door("GET", r"/config/?", "viewer"),
-    Door("GET", r"/gradio_api/info/?", "viewer"),
     Door("GET", r"/gradio_api/heartbeat/(?P<session>[^/]+)", "viewer"),
     Door("GET", r"/gradio_api/queue/data", "viewer"),
     Door("POST", r"/gradio_api/(queue/join|run/predict)/?", _of_event, reads=True),
@@ -135,7 +134,7 @@ class Gate:
         await self.app(scope, receive, self._with_headers(scope, send))
 
     def _refuse(self, request: Request, refusal: Refusal) -> Response:
-        if refusal.status == 401 and request.url.path == "/":  # Gradio would show no more than the number
+        if refusal.status == 401 and request.scope["path"] == "/":  # Gradio would show no more than the number
             return HTMLResponse(self.login.page(request), 401)
         return JSONResponse({"detail": refusal.sentence, "error": refusal.sentence}, refusal.status)
 
@@ -150,7 +149,7 @@ class Gate:
             _check_length(request, self.largest_upload if caller.role == OWNER else LARGEST_QUESTION)
             return request.receive
         door, found = _door(request)
-        if caller is None and (door.role != ANYONE or (self.login.has_own_page and request.url.path == "/")):
+        if caller is None and (door.role != ANYONE or (self.login.has_own_page and scope["path"] == "/")):
             raise Refusal(401, "Not authenticated")
         _check_length(request, self.largest_upload if door.uploads else LARGEST_QUESTION)
         body = await _read_json(request) if door.reads else {}
