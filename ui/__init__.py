@@ -7,7 +7,6 @@ from contextlib import suppress
 
 import gradio as gr
 
-from dpo.jobs import JobRegistry
 from dpo.runs import Run
 from dpo.training import stop_training
 from ui import downloads, images, train_samples
@@ -22,12 +21,12 @@ from ui.session import Session, Studio, restore_session, stored_session, told
 from ui.space import create_warning
 from ui.theme import CSS_FILES, create_theme
 from ui.train_tab import create_train_tab
-from ui.words import JOB_TABS, job_line
+from ui.words import JOB_TABS
 
 log = logging.getLogger(__name__)
 SHOW_REVIEW = "() => document.querySelector('#review-step').scrollIntoView()"
 TABS = {"pairs": create_pairs_tab, "train": create_train_tab, "compare": create_compare_tab}
-# What Gradio holds of a page stays after it is gone: half a megabyte, until so many others have come. An open page is never among
+# What Gradio holds of a page stays after it is gone: 1.5 MB, until so many others have come. An open page is never among
 # the oldest, for its pulse is heard. Files that were sent and never taken in go after a day, looked for every hour.
 MOST_SESSIONS = 100
 LEFT_FILES = (3600, 86400)  # seconds
@@ -89,20 +88,8 @@ def create_app(studio: Studio) -> Page:
         train.follow(begun.then(pairs.refresh, session, pairs.outputs, show_progress="hidden"))
         session.change(open_to("viewer")(stored_session), session, remembered, show_progress="hidden")
 
-        @open_to("viewer")
-        def look() -> gr.HTML:
-            return gr.HTML(job=_shown(studio.jobs))
-
-        @open_to("viewer")
-        def follow(current: Session, run: str, export: str, probe: str, event: gr.EventData) -> tuple:
-            """One event for all that follows jobs. A tab that nobody looks at is brought up to date when it is shown."""
-            is_seen = event.tab == "train"
-            followed = train.look(current, run, export, probe) if is_seen else (gr.skip(),) * len(train.followed)
-            return look(), *followed
-
-        page.load(look, None, job, show_progress="hidden")
         quiet = {"queue": False, "trigger_mode": "always_last", "show_progress": "hidden"}
-        pairs.pulse.job_news(follow, [session, *train.seen], [job, *train.followed], **quiet)
+        pairs.pulse.run_news(train.look, [session, *train.seen], train.followed, **quiet)
 
         @open_to("viewer")
         def go() -> gr.Tabs:
@@ -145,9 +132,3 @@ def finish_jobs(studio: Studio, patience: float = 60.0) -> None:
         job.stop.set()
     for job in studio.jobs.active():
         job.finished.wait(patience)
-
-
-def _shown(jobs: JobRegistry) -> dict:
-    job = jobs.current()
-    share = job.done / job.total if job and job.total else 0.0
-    return {"text": job_line(job, jobs.elsewhere()), "share": share, "active": job is not None}

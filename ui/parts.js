@@ -18,8 +18,7 @@ const painters = {
     if (props.role) document.documentElement.dataset.role = props.role;
   },
 
-  job() {
-    const job = props.job || {};
+  job(job = {}) {
     setText(find(".words"), job.text || "idle");
     part.dataset.active = Boolean(job.active);
     find("button").disabled = !job.active;

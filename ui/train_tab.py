@@ -72,6 +72,7 @@ def create_train_tab(studio: Studio, session: gr.State) -> TrainTab:
     def follow(event: gr.events.Dependency) -> None:
         filled(event.then(fill_round, session, [form.notes, form.name, *form.settings.values()], **QUIET))
 
+    @open_to("viewer")
     def look(session: Session, seen: str, seen_export: str, seen_probe: str) -> tuple:
         if not session.is_owner:
             return (gr.skip(),) * len(followed)
