@@ -86,7 +86,7 @@ def test_a_flipped_bit_which_pytorch_would_load_without_a_word_is_found(checkpoi
     step, problems = checkpoints.load_newest()
     assert (step, part.value) == (1, 1.0)
     assert problems == [
-        "step-000002.pt cannot be read (step-000002/data/0 in it is damaged): step-000001.pt, the checkpoint before it, is used."
+        "step-000002.pt cannot be read (archive/data/0 in it is damaged): step-000001.pt, the checkpoint before it, is used."
     ]
     assert checkpoints.load_best("part") == 0 and part.value == 1.0
     flip_a_bit_of_the_value(run.checkpoints / "step-000001.pt")

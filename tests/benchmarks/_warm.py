@@ -28,6 +28,7 @@ class Warm:
             [sys.executable, "-m", "tests.benchmarks._warm"], cwd=REPOSITORY, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
             env={**os.environ, "OMP_NUM_THREADS": "1"},
         )  # fmt: skip
+        assert self._process.stdout.readline() == b"warm\n"
 
     def start(self, *command: str, largest_file: int = 0) -> Child:
         """A command, as after `python -m dpo`. `largest_file`: bytes past which the system refuses to write, 0 for no limit."""
@@ -80,6 +81,7 @@ def _become(command: list[str], largest_file: int) -> int:
 def main() -> None:
     _warm_up()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody asks how they ended
+    print("warm", flush=True)
     for line in sys.stdin:
         command, log, largest_file = json.loads(line)
         pid = os.fork()

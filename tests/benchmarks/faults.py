@@ -1,4 +1,4 @@
-"""Kill -9 at whatever the app does, 220 times: nothing said is lost, and a run that is resumed ends as one left alone, bit by bit.
+"""Kill -9 at whatever the app does, 210 times: nothing said is lost, and a run that is resumed ends as one left alone, bit by bit.
 
     scan       a process that reads 300 images into the index; the next scan must find all of them
     picking    the app, while a page picks (kills.py), and
@@ -8,8 +8,9 @@
     saving     the same within milliseconds of beginning to write a checkpoint or the adapter file
     exporting  `python -m dpo export`: what is in the exports is whole, and a second export is the one left alone
 
-The processes are real and are killed by the system; most of them are forks of one that has imported torch already. After each
-kill the project is opened as the app opens it, and must have no half-written file left. Runs are on a tiny model.
+The processes are real and are killed by the system; most of them are forks of one that has imported torch already. A run, on a
+tiny model, is killed in all its phases, one after the other, before it may end. After each kill the project is opened as the app
+opens it, and must have no half-written file left.
 """
 
 from __future__ import annotations
@@ -41,11 +42,10 @@ from tests.browser.conftest import App, free_port
 from tests.browser.nursery import Child, Nursery
 from tests.pictures import paint_folder
 
-KILLS = {"scan": 30, "picking": 40, "votes": 30, "caching": 30, "training": 30, "saving": 30, "exporting": 30}
-STEPS = 10
+KILLS = {"scan": 34, "picking": 40, "votes": 40, "caching": 24, "training": 24, "saving": 24, "exporting": 24}
+STEPS = 8
 PROMPTS, PER_PROMPT = 75, 4  # scanned; more than dpo.scan.FEW files, so that other processes read them
 VOTES_PER_KILL = 12
-KILLED_AGAIN = 0.3  # of the runs, while they resume
 PATIENCE = 120.0  # seconds
 LOOK = 0.0003
 SEED = 0
@@ -139,29 +139,24 @@ def _kill_runs(place: Path, warm: Warm, wanted: Mapping[str, int], tally: Tally,
     alone = create_run(project.runs, "alone", config, pairs)
     warm.run("train", "--run", str(alone.path))
     expected = digest_of(alone.adapter)
-    for phase, until in (("caching", _until_caching), ("training", _until_a_step), ("saving", _until_saving)):
-        _tell(phase)
-        tries = 0
-        while tally.kills[phase] < wanted.get(phase, 0):
-            tries += 1
-            assert tries < 5 * wanted[phase] + 20, f"{phase} is over before it can be killed"
-            if phase == "caching":
-                shutil.rmtree(project.cache)
-            run = create_run(project.runs, f"{phase}-{tries}", config, pairs)
-            child = warm.start("train", "--run", str(run.path))
-            until(run, project.cache / "tensors", child, rng)
-            if not _kill(child, 0.0):
-                continue
-            tally.kills[phase] += 1
-            _open_again(project.path, tally)
-            if rng.random() < KILLED_AGAIN:
-                _kill(warm.start("train", "--run", str(run.path)), rng.uniform(0, 1.0))
+    _tell("caching, training, saving")
+    tries = 0
+    while any(tally.kills[phase] < wanted.get(phase, 0) for phase in PHASES):
+        tries += 1
+        assert tries < 5 * max(wanted.values()) + 20, f"runs are over before they can be killed: {tally.kills}"
+        shutil.rmtree(project.cache)
+        run = create_run(project.runs, f"killed-{tries}", config, pairs)
+        for phase, until in PHASES.items():
+            if tally.kills[phase] < wanted.get(phase, 0):
+                child = warm.start("train", "--run", str(run.path))
+                until(run, project.cache / "tensors", child, rng)
+                tally.kills[phase] += _kill(child, 0.0)
                 _open_again(project.path, tally)
-            warm.run("train", "--run", str(run.path))
-            is_same = run.adapter.exists() and digest_of(run.adapter) == expected and run.status().state == "finished"
-            tally.resumed += is_same
-            tally.not_resumed += not is_same
-            shutil.rmtree(run.path)
+        warm.run("train", "--run", str(run.path))
+        is_same = run.adapter.exists() and digest_of(run.adapter) == expected and run.status().state == "finished"
+        tally.resumed += is_same
+        tally.not_resumed += not is_same
+        shutil.rmtree(run.path)
     _kill_exports(project.path, alone, warm, wanted.get("exporting", 0), tally, rng)
 
 
@@ -193,16 +188,19 @@ def _until_caching(run: Run, tensors: Path, child: Child, rng: random.Random) ->
 
 
 def _until_a_step(run: Run, tensors: Path, child: Child, rng: random.Random) -> None:
-    wanted = rng.randint(0, STEPS - 1)
+    wanted = max(0, _steps(run)) + rng.randint(0, STEPS // 2)
     _wait(child, lambda: _steps(run) >= wanted)
     time.sleep(rng.uniform(0, 0.1))
 
 
 def _until_saving(run: Run, tensors: Path, child: Child, rng: random.Random) -> None:
     """A file is being written: a checkpoint after some step, or at last the adapter's."""
-    wanted = rng.randint(0, STEPS)
+    wanted = rng.randint(max(0, _steps(run)), STEPS)
     _wait(child, lambda: _steps(run) >= wanted and unfinished_files(run))
     time.sleep(rng.uniform(0, 0.003))
+
+
+PHASES = {"caching": _until_caching, "training": _until_a_step, "saving": _until_saving}  # of a run, in their order
 
 
 def unfinished_files(run: Run) -> list[Path]:
