@@ -48,7 +48,7 @@ SPACE = {
 }  # fmt: skip
 USER, PASSWORD = "me", "a:long password"
 TOKEN = "e30.e30.e30"  # of a visitor of ZeroGPU, which their browser sends: three parts, all {}
-START_SECONDS = 60
+START_SECONDS = 240  # a machine may be busy, and `spaces` brings all of torch along
 # Runs the app, and tells when it ends what it has told others by the environment.
 TELLING = "import app, atexit, os, sys; atexit.register(lambda: print('HF_HOME is', os.environ.get('HF_HOME'))); app.main()"
 

@@ -30,6 +30,8 @@ TABS = {"pairs": create_pairs_tab, "train": create_train_tab, "compare": create_
 # the oldest, for its pulse is heard. Files that were sent and never taken in go after a day, looked for every hour.
 MOST_SESSIONS = 100
 LEFT_FILES = (3600, 86400)  # seconds
+MOST_WAITING = 1000  # events: a page that loads brings ten, and fifty may be loaded at once
+SECONDS_BETWEEN_QUEUE_LOOKS = 0.01  # Gradio looks a thousand times a second, which costs a training run a tenth of a core
 
 
 class Page(gr.Blocks):
@@ -104,7 +106,8 @@ def launch(page: Page, studio: Studio, doors: Doors, port: int, wait: bool = Tru
     """Serve the page; says where it is, and with `wait` returns only when it is closed."""
     routes = [*images.routes(studio), *downloads.routes(studio), *train_samples.routes(studio)]
     page.has_accounts = isinstance(doors.login, SpaceLogin)
-    page.queue(max_size=32, api_open=False, default_concurrency_limit=4)
+    page.queue(max_size=MOST_WAITING, api_open=False, default_concurrency_limit=4)
+    page._queue.sleep_when_free = SECONDS_BETWEEN_QUEUE_LOOKS
     page.launch(
         **launch_settings(doors, port, routes),
         theme=create_theme(), css_paths=CSS_FILES, prevent_thread_lock=True, state_session_capacity=MOST_SESSIONS,

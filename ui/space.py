@@ -16,7 +16,7 @@ from ui.parts import text_part
 from ui.session import Studio
 
 FORGETS = (
-    "This Space forgets everything when it sleeps or restarts. Download your project before you leave, or attach storage at "
+    "This Space forgets everything when it sleeps or restarts. Download it under This project before you leave, or attach storage at "
     "/data in the Space's settings."
 )
 NO_JOBS = (
