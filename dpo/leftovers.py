@@ -20,11 +20,11 @@ from dpo.runs import unfinished_parts
 
 # In a project's folder. What is in a run: dpo/runs.py.
 PATTERNS = (
-    ".restoring-*", "picks.backup.sqlite.[0-9]*", "cache/tensors/*.partial", "exports/*/unchecked-*", "exports/.*.unfinished",
+    ".restoring-*", "picks.backup.sqlite.[0-9]*", "cache/tensors/*.partial", "exports/*/unchecked-*", "exports/.*.unfinished*",
     "rounds/*/.unfinished", "rounds/*/*.partial", "tests/*/unfinished-*", "tests/*/*.partial",
     ".unpacking-[0-9]*", "packed/.*.unfinished", "packed/.*.picks.[0-9]*",
 )  # fmt: skip
-_MAKER = re.compile(r"[.-](\d+)(\.partial|\.unfinished)?$")  # its process, at the end of a name
+_MAKER = re.compile(r"[.-](\d+)(\.partial|\.unfinished(\.zip)?)?$")  # its process, at the end of a name
 
 _log = logging.getLogger(__name__)
 

@@ -6,6 +6,7 @@ A page starts it and looks at it as it likes; closing the page stops nothing. Wh
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 import threading
 import time
@@ -178,8 +179,9 @@ def adopt(
 
 
 def pack(folder: Path) -> Path:
-    """The folder as a zip beside it."""
-    return Path(shutil.make_archive(str(folder), "zip", folder))
+    """The folder as a zip beside it, which has its name when it is whole."""
+    unfinished = folder.with_name(f".{folder.name}.{os.getpid()}.unfinished")
+    return Path(shutil.make_archive(str(unfinished), "zip", folder)).replace(folder.with_name(f"{folder.name}.zip"))
 
 
 def _run(task: Task, work: Callable[[Task], None]) -> None:

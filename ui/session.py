@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import gradio as gr
 
 from dpo import StudioError
+from dpo.disk import hold
 from dpo.groups import MODES, View
 from dpo.jobs import JobRegistry
 from dpo.runs import Run, list_runs
@@ -259,10 +260,13 @@ def limit(value: object, most: int) -> int:
 def project_secret(folder: Path) -> bytes:
     """The project's secret, made on first use and readable by its owner alone, so that signed links outlive a restart."""
     path = folder / "secret"
-    try:
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        return path.read_bytes()
-    with os.fdopen(handle, "wb") as file:
-        file.write(secrets.token_bytes(SECRET_BYTES))
+    with hold(folder / "secret.lock"):  # of two processes one makes it
+        if not path.exists() or path.stat().st_size < SECRET_BYTES:  # an empty one would sign what anybody can
+            unfinished = path.with_name("secret.partial")
+            unfinished.unlink(missing_ok=True)
+            with os.fdopen(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+                file.write(secrets.token_bytes(SECRET_BYTES))
+                file.flush()
+                os.fsync(file.fileno())
+            unfinished.replace(path)
     return path.read_bytes()

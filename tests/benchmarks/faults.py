@@ -1,4 +1,4 @@
-"""Kill -9 at whatever the app does, 210 times: nothing said is lost, and a run that is resumed ends as one left alone, bit by bit.
+"""Kill -9 at whatever the app does, 210 times: nothing said is lost, a resumed run ends as one left alone, to the bit.
 
     scan       a process that reads 300 images into the index; the next scan must find all of them
     picking    the app, while a page picks (kills.py), and
