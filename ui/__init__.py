@@ -31,7 +31,7 @@ TABS = {"pairs": create_pairs_tab, "train": create_train_tab, "compare": create_
 MOST_SESSIONS = 100
 LEFT_FILES = (3600, 86400)  # seconds
 MOST_WAITING = 1000  # events: a page that loads brings ten, and fifty may be loaded at once
-SECONDS_BETWEEN_QUEUE_LOOKS = 0.01  # Gradio looks a thousand times a second, which costs a training run a tenth of a core
+SECONDS_BETWEEN_QUEUE_LOOKS = 0.01  # Gradio looks a thousand times a second, which takes a twentieth of a core
 
 
 class Page(gr.Blocks):

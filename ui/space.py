@@ -16,8 +16,8 @@ from ui.parts import text_part
 from ui.session import Studio
 
 FORGETS = (
-    "This Space forgets everything when it sleeps or restarts. Download it under This project before you leave, or attach storage at "
-    "/data in the Space's settings."
+    "This Space forgets everything when it sleeps or restarts. Download your project before you leave (This project, at the foot "
+    "of the page), or attach storage at /data in the Space's settings."
 )
 NO_JOBS = (
     "This Space has no GPU of its own: ZeroGPU lends one for seconds, to whoever presses Compare. Training, generating "
