@@ -34,6 +34,7 @@ TOO_WIDE = "() => document.documentElement.scrollWidth - document.documentElemen
 @pytest.fixture
 def studio(tmp_path) -> Studio:
     folder = tmp_path / "project" / "candidates"
+    folder.mkdir(parents=True)
     for number, prompt in enumerate(HOSTILE):
         for image in range(3):
             write_prompted(folder / f"{number}_{image} {TURNED[:9]}.png", prompt, plain(("red", "green", "blue")[image]), image)
@@ -86,6 +87,9 @@ def test_everything_hostile_is_shown_as_text_in_every_tab_and_runs_nothing(page,
 
     page.get_by_role("tab", name="Compare").click()
     page.locator("#compare-way").get_by_text("Test", exact=True).click()
+    page.wait_for_selector("#blind .cell:not([hidden]) img")
+    check(page)
+    page.get_by_role("button", name="Show the result").click()
     page.locator("#blind-card figcaption").first.wait_for()
     page.click("#blind-card details summary")
     assert SHOWN_AS_CODE in page.inner_text("#blind-card")
