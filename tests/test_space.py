@@ -309,7 +309,7 @@ def test_on_zero_gpu_a_look_asks_for_the_gpu_in_the_name_of_its_visitor_and_says
     told = dict(service.noted)
     assert "/startup-report" in told, "a Space without a decorated function is called broken"
     assert (told["/schedule"]["durationSeconds"], told["/schedule"]["token"]) == ("23", TOKEN)
-    assert "/allow" in told and told["/release"]["fail"] == "True"
+    assert "/allow" in told and told["/release"]["fail"] == "true"
     assert "ZeroGPU" in json.dumps(shown["report"]) and not shown["is_active"]
 
 
