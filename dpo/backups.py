@@ -79,7 +79,15 @@ class Backups:
 
     def _copy(self) -> None:
         partial = self._target.with_name(f"{self._target.name}.partial")
-        remove_database(partial)
+        try:
+            self._write_checked(partial)
+            partial.replace(self._target)
+        finally:
+            remove_database(partial)
+        sync_folder(self._target.parent)
+
+    def _write_checked(self, partial: Path) -> None:
+        remove_database(partial)  # of a process that was killed
         with closing(sqlite3.connect(partial)) as copy:
             self._database.connection().backup(copy)
         problem = problem_of(partial)
@@ -89,10 +97,8 @@ class Backups:
         if old and old.rows and new and (new.project != old.project or new.picks < old.picks or new.votes < old.votes):
             raise BackupError(
                 f"{self._database.path} has {new.picks} picks and {new.votes} votes, the backup {old.picks} and {old.votes}. "
-                f"The backup is kept as it is; if you want to begin anew, move it elsewhere."
+                "The backup is kept as it is; if you want to begin anew, move it elsewhere."
             )
-        partial.replace(self._target)
-        sync_folder(self._target.parent)
 
     def _follow(self) -> None:
         while True:

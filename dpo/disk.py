@@ -75,7 +75,7 @@ def is_held(path: Path) -> bool:
     """Whether somebody holds the file. Any number may ask at a time, and do not take each other for holders (but on Windows)."""
     if not path.exists():
         return False
-    with path.open("ab") as file:
+    with path.open("rb") as file:  # also on a disk that is read-only by now
         return not _lock(file.fileno(), shared=True)
 
 
