@@ -49,7 +49,8 @@ def project(home):
     project.picks.apply([best_worst(groups[0], 0), first, undo(first, 2), best_worst(groups[5], 3)])
     project.picks.apply([best_worst(group, 10 + number) for number, group in enumerate(groups[2:5])])
     project.picks.set_rules(PickRules(2, live_folder=str(home / "live")))
-    project.library.set_stand_ins(home / "pictures", StandIns(True, False, "", False))
+    (home / "pictures" / "prompts.csv").write_text("file,prompt\n0000_0.png,a cat\n")
+    project.library.set_stand_ins(home / "pictures", StandIns(True, False, "prompts.csv", False))
     (home / "pictures" / "cats" / "0000_0.txt").write_text("a caption")
     make_run(project, home)
     test = make_test(project, items=4, adapter=str(project.runs / "cats-1/adapter/pytorch_lora_weights.safetensors"))
@@ -110,7 +111,8 @@ def test_a_project_is_the_same_elsewhere_after_everything_was_deleted(project, h
     assert find_outcome(there, "cats-1", "overall").verdict == outcome.verdict
     assert there.picks.rules() == PickRules(2)
     assert all(there.library.image(key) for pair in there.picks.picked_pairs() for key in (pair.chosen, pair.rejected))
-    assert there.library.stand_ins(there.path / "images/pictures/cats").sidecar
+    table = there.path / "tables" / "prompts.csv"
+    assert there.library.stand_ins(there.path / "images/cats") == StandIns(True, False, str(table), False) and table.is_file()
 
     run = find_run(there.runs, "cats-1")
     assert run.adapter.read_bytes() == adapter and run.made == made
@@ -129,7 +131,7 @@ def test_the_zip_holds_what_was_asked_for_in_order_and_says_nothing_of_the_machi
     found = names(tmp_path / "cats.zip")
     assert found == ["project.json", *sorted(found[1:])]
     assert {name.split("/")[0] for name in found} == {
-        "project.json", "picks.sqlite", "adapters", "candidates", "exports", "images", "runs", "tests",
+        "project.json", "picks.sqlite", "adapters", "candidates", "exports", "images", "runs", "tables", "tests",
     }  # fmt: skip
     pictures = [name for name in found if name.startswith(("images/", "candidates/")) and name.endswith(".png")]
     assert len(pictures) == 10 and "images/cats/0000_0.txt" in found  # five pairs, and what lies beside an image

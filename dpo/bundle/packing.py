@@ -90,8 +90,8 @@ def pack(
         unfinished.replace(target)
     except OSError as error:
         raise BundleError(
-            f"{target} cannot be written: {error.strerror or error}. Free some space, or choose another place; nothing was left "
-            "half-written."
+            f"The project cannot be packed: {error.filename or target}: {error.strerror or error}. Free some space, mend that "
+            "file, or choose another place; nothing was left half-written."
         ) from error
     finally:
         for path in (unfinished, said):
@@ -105,15 +105,12 @@ def _gather(project: Project, images: str, checkpoints: bool) -> tuple[Places, d
     pictures = set(used.values())
     if images == "all":
         pictures |= {image.path for image in project.library.images(project.path.anchor) if os.path.isfile(image.path)}
-    tables = list_tables(project)
     places = Places(project.path, pictures)
-    # What lies beside an image may say its prompt.
-    beside = {text for path in pictures for text in _texts_beside(path)} | {path for path in tables if Path(path).parent in
-              {Path(picture).parent for picture in pictures}}  # fmt: skip
+    beside = {text for path in pictures for text in _texts_beside(path)}  # which may say its prompt
     found = sorted([*pictures, *beside, *_inside(project.path, images, checkpoints)])
     files = {places.add(path): Path(path) for path in found}
     files |= {places.add(path, ADAPTERS): Path(path) for path in sorted(_adapters(project))}
-    files |= {places.add(path, TABLES): Path(path) for path in sorted(tables)}
+    files |= {places.add(path, TABLES): Path(path) for path in sorted(list_tables(project))}
     for former, now in used.items():
         places.add_former(former, now)
     return places, {name: path for name, path in files.items() if is_content(name.split("/"))}

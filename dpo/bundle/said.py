@@ -34,7 +34,7 @@ def copy_said(project: Project, target: Path, own: Move, table: Move) -> None:
         with copy:
             _move_picks(copy, own)
             for folder, csv in copy.execute("SELECT folder, csv FROM stand_ins").fetchall():
-                moved = table(folder), table(csv), folder
+                moved = table(folder), table(os.path.join(folder, csv)) if csv else "", folder
                 copy.execute("UPDATE OR REPLACE stand_ins SET folder = ?, csv = ? WHERE folder = ?", moved)
             _forget_live_folder(copy)
         copy.execute("VACUUM")

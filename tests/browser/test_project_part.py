@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from dpo.log import log_file
 from dpo.project import open_project
 from tests.browser.picking import wait_until
 from tests.operations import best_worst
@@ -29,6 +30,8 @@ def test_a_project_is_downloaded_and_opened_by_an_app_that_has_nothing_yet(page,
     page.click("#this-project .copy")
     wait_until(lambda: page.input_value("#this-project .text").startswith("Image DPO Studio\n\nVersions\n  python 3."))
     assert str(tmp_path) not in page.input_value("#this-project .text")
+    log = log_file(project.path).read_text(encoding="utf-8")
+    assert "zip is done" in log and "open on port" in log and groups[0].prompt not in log
 
     unfold(page, start_app(tmp_path / "fresh").url)
     assert "part of this project" in page.text_content("#this-project .where")
