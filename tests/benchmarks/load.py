@@ -32,7 +32,7 @@ from dpo.metadata.writer import write_png
 from dpo.progress import Asking
 from dpo.project import Project, open_project
 from dpo.runs import list_runs
-from tests.benchmarks._person import open_browser, sit_down
+from tests.benchmarks._person import new_context, open_browser, sit_down
 from tests.benchmarks._protocol import Page
 from tests.benchmarks._visitor import Visitor, wait_until
 from tests.benchmarks.kills import compare, read_rows
@@ -72,7 +72,7 @@ def _measure_crowd(path: Path, visitors: int, seconds: float) -> dict:
     try:
         started = memory_mb(server)
         with open_browser() as context:
-            people = [sit_down(context, app.url, is_slow=False) for _ in range(BROWSERS)]
+            people = [sit_down(new_context(context.browser), app.url, is_slow=False) for _ in range(BROWSERS)]
             trainer = context.new_page()
             begin_training(trainer, app.url)
             step = _step(path)
