@@ -19,8 +19,10 @@ from ui.gate import LARGEST_QUESTION
 
 # What others than the owner may call; each was looked at: it reads no path that is sent, and changes nothing of other people's.
 OPEN_EVENTS = {
+    "ui.train_tab._wire_memory.restore", "ui.train_tab._wire_memory.is_there", "ui.train_tab._wire_memory.describe",
+    "ui.compare_tab._wire_offers.offer", "ui.blind.create_blind_part.offer",
     "ui.session.attaching.attach", "ui.session.stored_session", "ui.create_app.restore", "ui.train_tab.create_train_tab.look",
-    "ui.create_app.go", "ui.pairs_tab.create_pairs_tab.refresh", "ui.pairs_tab.create_pairs_tab.look",
+    "ui.create_app.go", "ui._refreshing.refresh", "ui.pairs_tab.create_pairs_tab.refresh", "ui.pairs_tab.create_pairs_tab.look",
     "ui.pairs_tab.create_pairs_tab.narrow", "ui.pairs_tab.create_pairs_tab.pick_group", "ui.pairs_tab.create_pairs_tab.<lambda>",
     "ui.picker.create_picker.switch_mode", "ui.train_tab.create_train_tab.refresh", "ui.train_form.create_form.<lambda>",
     "ui.compare_tab.create_compare_tab.refresh", "ui.compare_tab.create_compare_tab.choose_way",

@@ -10,6 +10,8 @@ from pathlib import Path
 import gradio as gr
 import pytest
 
+from dpo.groups import View
+from tests.asking import Page
 from tests.strangers import SENT, TYPED, Canary, Event, Site, fields_of_payloads, open_site
 from tests.test_strangers import OPEN_EVENTS, told
 from ui.rights import open_to
@@ -28,7 +30,12 @@ def canary(place) -> Canary:
 @pytest.fixture(scope="module")
 def site(place, canary):
     with open_site(place) as site:
-        (site.studio.project.path / "link").symlink_to(canary.folder)
+        project = site.studio.project
+        (project.path / "link").symlink_to(canary.folder)
+        person = Page(project, View(str(project.path / "candidates")))
+        person.ask()
+        while person.queue:  # enough pairs for a run: then a form looks further
+            person.answer()
         yield site
 
 
@@ -43,7 +50,7 @@ def spellings(canary: Canary, project: Path) -> list[str]:
 
 
 def leaks_of(site: Site, canary: Canary, events: list[Event], texts: list[str]) -> list[str]:
-    """Every handler, with three of the texts in each of its inputs that a person types or sends, and in all that it may be told
+    """Every handler, with two of the texts in each of its inputs that a person types or sends, and in all that it may be told
     besides. A leak is an answer that holds what stands in the canary's files, or anything at all that touched one."""
     tried, leaks = 0, []
     names = fields_of_payloads()
@@ -52,7 +59,7 @@ def leaks_of(site: Site, canary: Canary, events: list[Event], texts: list[str]) 
             usual = [_usual(kind, value) for kind, value in event.inputs]
             places = [place for place, (kind, _) in enumerate(event.inputs) if kind in (*TYPED, *SENT, "browserstate")]
             for place in places or [None]:
-                for text in (texts[0], texts[1], texts[2 + tried % (len(texts) - 2)]):
+                for text in (texts[0], texts[1 + tried % (len(texts) - 1)])[: 1 if place is None else 2]:
                     besides = {name: [text] if name == "files" else text for name in names}
                     data = list(usual)
                     if place is not None:
@@ -104,7 +111,7 @@ def test_no_text_of_a_server_function_leads_outside_the_project(site, canary):
         for function in site.functions:
             names = fields_of_payloads(function.module)
             payloads = [dict.fromkeys(names, text) for text in texts]
-            payloads += [{name: text} for name in names for text in texts[:3]]
+            payloads += [{name: text} for name in names for text in texts[:2]]
             payloads += [
                 {name: {**dict.fromkeys(names, text), "sidecar": True, "pixels": True}}
                 for name in ("chosen", "wanted")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from contextlib import suppress
 
 import gradio as gr
@@ -17,7 +18,7 @@ from ui.parts import job_part, rights_part, text_part
 from ui.project_part import create_project_part
 from ui.rights import open_to
 from ui.security import HOST_NAME, Doors, launch_settings
-from ui.session import Session, Studio, restore_session, stored_session, told
+from ui.session import Session, Studio, Tab, restore_session, stored_session, told
 from ui.space import create_warning
 from ui.theme import CSS_FILES, create_theme
 from ui.train_tab import create_train_tab
@@ -75,8 +76,9 @@ def create_app(studio: Studio) -> Page:
 
         loaded = page.load(restore, remembered, [session, rights], show_progress="hidden")
         for place, tab in zip(places, made, strict=True):
-            loaded.then(tab.refresh, session, tab.outputs, show_progress="hidden")
-            place.select(tab.refresh, session, tab.outputs, show_progress="hidden")
+            refresh = _refreshing(tab)  # a page may ask for a tab before it was told who is at it
+            loaded.then(refresh, session, tab.outputs, show_progress="hidden")
+            place.select(refresh, session, tab.outputs, show_progress="hidden")
         for tab, place, following in zip(made, places[1:], made[1:], strict=False):
             if tab.next is not None:
                 led = tab.next.click(lambda to=place.id: gr.Tabs(selected=to), None, tabs, show_progress="hidden")
@@ -100,6 +102,14 @@ def create_app(studio: Studio) -> Page:
 
         job.go(go, None, tabs, queue=False, show_progress="hidden")
     return page
+
+
+def _refreshing(tab: Tab) -> Callable[..., tuple]:
+    @open_to("viewer")
+    def refresh(current: Session, request: gr.Request) -> tuple:
+        return tab.refresh(told(current, request))
+
+    return refresh
 
 
 def launch(page: Page, studio: Studio, doors: Doors, port: int, wait: bool = True) -> None:

@@ -150,6 +150,7 @@ def create_blind_part(studio: Studio, session: gr.State) -> BlindPart:
     news = voting.show_result(show, session, [card, shown], show_progress="hidden")
     news.then(None, js=TO_CARD)
 
+    @open_to("viewer")
     def offer(name: str) -> str:
         run = next((run for run in _runs_with_adapter(studio) if run.name == name), None)
         return str(run.adapter) if run else gr.skip()

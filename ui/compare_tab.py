@@ -132,6 +132,7 @@ def _wire_offers(studio: Studio, session: gr.State, form: Form, offered: gr.Stat
         except StudioError as error:
             return gr.skip(), gr.skip(), gr.skip(), gr.HTML(text=str(error), tone="bad")
 
+    @open_to("viewer")
     def offer(name: str, prompts: str, sampler: str) -> tuple:
         run = next((run for run in usable_runs(studio) if run.name == name), None)
         return (gr.skip(),) * 5 if run is None else ([str(run.adapter)], *fill(run, prompts, sampler))

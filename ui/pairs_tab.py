@@ -27,7 +27,7 @@ from ui.review import create_review, show_review
 from ui.review_answers import state_of
 from ui.rights import may, open_to
 from ui.scorers_part import create_scorers, show_scorers
-from ui.session import SORTS, Session, Studio, clean_view, folder_of, page_session, view_of
+from ui.session import SORTS, Session, Studio, clean_view, folder_of, page_session, told, view_of
 from ui.shelf import create_shelf, show_shelf
 from ui.space import only_with_jobs
 from ui.uploads import Upload, uploaded_file, uploads_folder
@@ -105,8 +105,9 @@ def create_pairs_tab(studio: Studio, session: gr.State) -> PairsTab:
         return (now, *shown, *steps)
 
     @open_to("viewer")
-    def look(current: Session, known: Seen) -> tuple:
+    def look(current: Session, known: Seen, request: gr.Request) -> tuple:
         """What changed since the page last looked."""
+        current = told(current, request)
         # Before the first `refresh` the page does not know yet what its browser remembers.
         now = _look(studio, current, known.is_ready)._replace(awaited=known.awaited) if known.scan is not None else known
         if now == known:

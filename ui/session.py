@@ -203,6 +203,10 @@ def told(session: Session, request: gr.Request) -> Session:
     return replace(session, login=caller.login, role=caller.role)
 
 
+def is_owner(request: gr.Request) -> bool:
+    return caller_of(request).role == OWNER
+
+
 def attaching(studio: Studio, show: Callable[[Studio, Session], dict], role: str) -> Callable:
     """The handler of a part's event `attach`: a page whose token is of no use any more asks for another one."""
 

@@ -167,6 +167,7 @@ def given(studio: Studio, form: Form, values: dict[str, object]) -> dict:
     """What a run would learn from with these settings, what speaks against it, and what there is to choose from."""
     try:
         config = read_config(values)
+        check_places(studio, config)
     except StudioError:  # said when Train is pressed; until then someone is typing
         return {form.warnings: gr.HTML(lines=[]), form.fits: gr.HTML(text=""), form.estimate: gr.HTML(text="")}
     nothing_left_out = {name: INPUTS[name].default for name in FILTERS}

@@ -20,7 +20,7 @@ from dpo.runs import Run, find_run, list_runs, suggest_run_name
 from dpo.training import resume_training, start_probe, start_training, stop_training
 from ui.export_part import Export, ask_export, draw_export
 from ui.rights import open_to
-from ui.session import Session, Studio, chosen_run
+from ui.session import Session, Studio, chosen_run, is_owner
 from ui.space import create_notice, only_with_jobs
 from ui.train_fill import from_browser, from_file, from_preset, from_round, from_run, remembered, stem
 from ui.train_form import Form, about, bad_lines, check_places, create_form, given, read_config
@@ -96,13 +96,22 @@ def _wire_memory(studio: Studio, form: Form, opened: gr.State) -> Callable[[gr.e
     components, script = remembered(form)
     inputs, described = set(form.settings.values()), form.described
 
-    def restore(stored: object, is_restored: bool) -> dict:
-        updates = {} if is_restored else from_browser(studio, form, stored)
+    # Every page asks for these by itself, so they are not refused to others than the owner, and tell them nothing.
+    @open_to("viewer")
+    def restore(stored: object, is_restored: bool, request: gr.Request) -> dict:
+        updates = {} if is_restored or not is_owner(request) else from_browser(studio, form, stored)
         return {form.preset: gr.skip()} | updates  # gradio takes an empty dict for a value
 
-    def describe(values: dict) -> dict:
+    @open_to("viewer")
+    def describe(values: dict, request: gr.Request) -> dict:
+        if not is_owner(request):
+            return {form.about_model: gr.skip()}
         settings = form.read(values)
         return about(studio, form, settings) | given(studio, form, settings)
+
+    @open_to("viewer")
+    def is_there(stored: object, is_restored: bool) -> bool:
+        return is_restored or stored is not None
 
     def filled(event: gr.events.Dependency) -> None:
         event.then(None, components, memory, js=script, **QUIET)
@@ -111,7 +120,7 @@ def _wire_memory(studio: Studio, form: Form, opened: gr.State) -> Callable[[gr.e
     outputs = [*components, form.about_preset, form.why]
     restored = opened.change(restore, [memory, is_restored], outputs, **QUIET)
     # The first answers may overtake the browser's memory: then there is nothing yet, and nothing was restored.
-    remembered_now = restored.then(lambda stored, done: done or stored is not None, [memory, is_restored], is_restored, **QUIET)
+    remembered_now = restored.then(is_there, [memory, is_restored], is_restored, **QUIET)
     remembered_now.then(describe, inputs, described, **QUIET)
     typed = [component.input for component in components]
     gr.on(typed, None, components, memory, js=script, **QUIET)

@@ -90,7 +90,7 @@ def test_a_viewer_sees_pairs_and_results_and_can_press_nothing(page, site, compl
     assert shown(page, (*NOT_FOR_RATERS, "#picker .picker", "#review .card button")) == []
     page.get_by_role("tab", name="Compare").click()
     page.locator("#compare-way").get_by_text("Test", exact=True).click()
-    page.wait_for_selector("#blind .evidence")
+    page.wait_for_selector("#blind .evidence", state="attached")
     page.wait_for_timeout(700)
     press(page, "ArrowLeft", "z")
     assert page.locator("#blind .cell:not([hidden]) img").count() == 0 and shown(page, NOT_FOR_RATERS) == []
