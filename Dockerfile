@@ -2,7 +2,7 @@
 # container toolkit, and no more.
 #
 #   docker build -t image-dpo .
-#   docker run --gpus all -p 7860:7860 -v data:/data image-dpo
+#   docker run --gpus all -p 7860:7860 -v data:/data -e STUDIO_AUTH=me:a-long-password image-dpo
 #   docker run --gpus all -v data:/data image-dpo python -m dpo train demo --name demo-2
 FROM python:3.11-slim
 
