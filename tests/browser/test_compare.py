@@ -19,6 +19,7 @@ from dpo.jobs import Job, JobRegistry
 from dpo.project import open_project
 from dpo.sample_settings import SampleSettings
 from tests.browser.conftest import free_port
+from tests.browser.picking import come_to_rest
 from tests.browser.training import HOSTILE, open_tab
 from ui import create_app, launch
 from ui.security import check_doors
@@ -278,11 +279,9 @@ def see_rows_arrive(page, looking: Looking) -> None:
     assert page.locator("#results .stage").get_attribute("data-shown") == "1 2", "what a person looks at stays"
     assert page.locator("#stop-compare").is_hidden() and page.locator("#save-compare").is_visible()
     page.locator("#job", has_text="idle").wait_for()  # the page has heard of the end, too
-    page.wait_for_timeout(2000)  # and asked what it is
     asked = []
-    page.on("request", lambda request: asked.append(request.post_data or "") if "component_server" in request.url else None)
-    page.wait_for_timeout(2500)
-    assert not [text for text in asked if "look_state" in text], "at rest nothing is asked"
+    page.on("request", lambda request: "look_state" in (request.post_data or "") and asked.append(request.url))
+    come_to_rest(page, asked)
     page.reload()
     page.get_by_role("tab", name="Compare").click()
     page.locator("#results .result").nth(2).wait_for()
