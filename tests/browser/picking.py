@@ -32,6 +32,11 @@ def wait_until(claim: Callable[[], object], seconds: float = 60) -> None:
         time.sleep(0.05)
 
 
+def is_event(request) -> bool:
+    """Whether a request is an event of Gradio's, and not a plain question of a part of ours."""
+    return request.method == "POST" and "component_server" not in request.url
+
+
 def come_to_rest(page, seen: list[str], milliseconds: int = 4000) -> None:
     """Wait until nothing comes into `seen` for that long."""
     for _ in range(10):

@@ -8,7 +8,7 @@ from dpo.config import TrainConfig
 from dpo.events import RunEnded, RunStarted
 from dpo.pairs import Pair
 from dpo.runs import create_run
-from tests.browser.picking import come_to_rest, press, wait_for_screen, wait_until
+from tests.browser.picking import come_to_rest, is_event, press, wait_for_screen, wait_until
 
 pytestmark = pytest.mark.browser
 
@@ -20,10 +20,6 @@ def events(picking):
     picking.on("request", lambda request: is_event(request) and found.append(request.url))
     come_to_rest(picking, found)
     return found
-
-
-def is_event(request) -> bool:
-    return request.method == "POST" and "component_server" not in request.url
 
 
 def test_a_page_that_is_only_looked_at_asks_but_starts_no_event(picking, events):
