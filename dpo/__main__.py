@@ -1,5 +1,5 @@
-"""`python -m dpo scan | model | pairs | train | candidates | sample | score | export | merge | demo`: what the tabs do,
-without them.
+"""`python -m dpo scan | model | pairs | train | candidates | sample | score | export | merge | users | project | diagnostics |
+demo`: what the tabs do, without them.
 
 `--help` after each says more.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import os
 import sys
 from collections import Counter
@@ -16,12 +17,16 @@ from pathlib import Path
 from dpo import StudioError
 from dpo.candidates_command import add_candidates_command
 from dpo.export_command import add_export_commands
+from dpo.log import keep_log, visible
 from dpo.model_command import add_model_command
 from dpo.pairs_command import add_pairs_command
+from dpo.project_command import add_project_commands
 from dpo.sample_command import add_sample_command
 from dpo.score_command import add_score_command
 from dpo.train_command import add_train_command
+from dpo.users_command import add_users_command
 
+log = logging.getLogger("dpo")  # run as a program this module has another name
 # What `scan --json` says of a file, in this order: fields of an ImageRecord.
 ROW = ("path", "prompt", "negative_prompt", "generator", "seed", "width", "height", "error", "reason", "certainty")
 
@@ -29,21 +34,28 @@ ROW = ("path", "prompt", "negative_prompt", "generator", "seed", "width", "heigh
 def main(arguments: list[str] | None = None) -> int:
     """Returns the exit status: 0, or 2 for a mistake a person can mend, which is said in one sentence on stderr.
 
-    Of `train` also 1, for a run that failed or was damaging the images. 130: interrupted. 141: nobody reads the output.
+    Also 1: of `train`, for a run that failed or was damaging the images; of all, for a mistake of the program. 130:
+    interrupted. 141: nobody reads the output.
     """
     args = _parser().parse_args(arguments)
+    project = args.project.expanduser() if getattr(args, "project", None) else None
+    keep_log(project if project and project.is_dir() else None, args.verbose)
     try:
         status = args.command(args) or 0
         sys.stdout.flush()
         return status
     except StudioError as error:
-        print(error, file=sys.stderr)
+        log.warning("refused: %s", type(error).__name__)  # the sentence may quote a prompt
+        print(visible(str(error), "\n"), file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:  # whoever read the output has enough, as `| head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is still to be written has nowhere to go
         return 141
+    except Exception:
+        log.exception("ended unexpectedly")  # which the terminal shows too
+        return 1
 
 
 def scan(args) -> None:
@@ -63,7 +75,7 @@ def scan(args) -> None:
         if args.json:
             print(json.dumps({name: getattr(image, name) for name in ROW}, ensure_ascii=False, allow_nan=False))
         elif image.error and not args.stats:
-            print(image.error)
+            print(visible(image.error))
     if args.stats:
         print(_table(counts))
     elif not args.json:
@@ -101,9 +113,7 @@ def _table(counts: Counter[tuple[str, str]]) -> str:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m dpo", description=__doc__)
-    commands = parser.add_subparsers(
-        required=True, metavar="scan | model | pairs | train | candidates | sample | score | export | merge | demo"
-    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     command = commands.add_parser("scan", help=scan.__doc__)
     command.add_argument("folder", type=Path)
@@ -129,6 +139,10 @@ def _parser() -> argparse.ArgumentParser:
 
     add_export_commands(commands)
 
+    add_users_command(commands)
+
+    add_project_commands(commands)
+
     command = commands.add_parser("demo", help=demo.__doc__)
     command.add_argument("--preference", choices=("larger", "centred", "warm", "sharp"), default="larger")
     command.add_argument("--steps", type=int)
@@ -138,6 +152,9 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--project", type=Path, help="a new folder for everything the loop makes")
     command.add_argument("--json", action="store_true", help="print one JSON object")
     command.set_defaults(command=demo)
+
+    for command in commands.choices.values():
+        command.add_argument("--verbose", action="store_true", help="say on the terminal what goes into the log")
     return parser
 
 

@@ -14,11 +14,10 @@ from diffusers.loaders.lora_base import LORA_ADAPTER_METADATA_KEY
 from peft import PeftConfig, inject_adapter_in_model, set_peft_model_state_dict
 from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
 from peft.tuners.tuners_utils import BaseTunerLayer
-from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from dpo.adapter_files import AdapterError, check_adapter
+from dpo.adapter_files import AdapterError, adapter_header, check_adapter
 from dpo.families import Family
 
 
@@ -125,8 +124,7 @@ def _bring_over(denoiser: nn.Module, name: str) -> None:
 
 def _settings(path: Path, part: str) -> dict:
     """peft's settings of the denoiser's adapter; {} if the header has none. Raises AdapterError if it has another part's."""
-    with safe_open(path, framework="pt") as file:
-        text = (file.metadata() or {}).get(LORA_ADAPTER_METADATA_KEY)
+    text = adapter_header(path).metadata.get(LORA_ADAPTER_METADATA_KEY)
     found, prefix = json.loads(text or "{}"), f"{part}."
     if not isinstance(found, dict):
         raise ValueError(f"its header has settings that are no object but {text[:40]}")

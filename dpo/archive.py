@@ -39,10 +39,11 @@ class Entry:
     info: zipfile.ZipInfo
 
 
-def open_archive(path: Path) -> zipfile.ZipFile:
-    """Raises ArchiveError for what is no zip, or one of too many files, before its list is read into memory."""
+def open_archive(path: Path, most_entries: int = MOST_ENTRIES, most_directory: int = MOST_DIRECTORY) -> zipfile.ZipFile:
+    """Raises ArchiveError for what is no zip, or one of too many files, before its list is read into memory. `most_directory`: in
+    bytes."""
     try:
-        _check_directory(path)
+        _check_directory(path, most_entries, most_directory)
         return zipfile.ZipFile(path)
     except (zipfile.BadZipFile, struct.error, ValueError, NotImplementedError) as error:
         raise ArchiveError("It is not a whole zip file. Make it again, or send its files one by one.") from error
@@ -122,7 +123,7 @@ def _time(info: zipfile.ZipInfo) -> float | None:
         return None
 
 
-def _check_directory(path: Path) -> None:
+def _check_directory(path: Path, most_entries: int, most_directory: int) -> None:
     """Raises ArchiveError if the list of files is too long. zipfile would read it whole, whatever its length."""
     with open(path, "rb") as file:
         size = os.fstat(file.fileno()).st_size
@@ -140,5 +141,5 @@ def _check_directory(path: Path) -> None:
             if not end.startswith(_END_64):
                 raise zipfile.BadZipFile("no end of the long list of files")
             entries, length = struct.unpack_from("<QQ", end, 32)
-    if entries > MOST_ENTRIES or length > MOST_DIRECTORY:
-        raise ArchiveError(f"It holds {entries:,} files; at most {MOST_ENTRIES:,} are taken at once. Send it in parts.")
+    if entries > most_entries or length > most_directory:
+        raise ArchiveError(f"It holds {entries:,} files; at most {most_entries:,} are taken at once. Send it in parts.")

@@ -128,9 +128,9 @@ def start_test(project: Project, jobs: JobRegistry, request: BlindRequest) -> Jo
         raise BlindError(f"sampling_steps={request.sampling_steps} is too small. Set it to 1 or more.")
     if not request.questions or not set(request.questions) <= QUESTIONS.keys():
         raise BlindError(f"A test asks one or more of {', '.join(QUESTIONS)}, not {', '.join(request.questions) or 'nothing'}.")
-    if adapter.suffix != CHECKPOINT_SUFFIX:
-        check_adapter(adapter)
     run = run_of(adapter)
+    if adapter.suffix != CHECKPOINT_SUFFIX or run is None:
+        check_adapter(adapter)
     items = _make_items(project, run, request)
     taken = ("model", "strength", "sampling_steps", "guidance_scale", "width", "height", "questions")
     said = {name: getattr(request, name) for name in taken}

@@ -22,12 +22,12 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image, ImageOps
-from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
 from dpo import StudioError
 from dpo.buckets import choose_bucket
+from dpo.checkpoint_header import HeaderError, check_data, read_header
 from dpo.contents import Contents, read_digest
 from dpo.events import Note
 from dpo.families import Conditioning, Family
@@ -221,10 +221,12 @@ class _Tensors:
         return _Source(digest(ENCODING, prompt, self._text), prompt)
 
     def has(self, source: _Source) -> bool:
+        """Whether its file is there, and as long as its head says: a crash of the whole machine leaves empty or short ones."""
         try:
-            return self._file(source).stat().st_size > 0  # a crash of the whole machine leaves empty files
-        except FileNotFoundError:
+            read_header(self._file(source))
+        except HeaderError:
             return False
+        return True
 
     def load(self, source: _Source) -> _Loaded:
         """From memory, from its file, or, where that is gone or damaged, encoded again."""
@@ -232,8 +234,9 @@ class _Tensors:
             return self._hot[source.name]
         try:
             data = self._file(source).read_bytes()
+            check_data(data)
             found = _Loaded(load(data), digest(data))
-        except (OSError, SafetensorError):
+        except (OSError, HeaderError):
             self._file(source).unlink(missing_ok=True)
             if self._family.pipeline.vae is None:
                 raise DataError(

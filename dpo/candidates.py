@@ -194,7 +194,7 @@ def check_candidates(request: CandidatesRequest) -> None:
     if request.adapter is not None:
         if not request.adapter.is_file():
             raise CandidatesError(f"{request.adapter} is not a file. Train a run first, or choose an adapter file.")
-        if request.adapter.suffix != CHECKPOINT_SUFFIX:
+        if request.adapter.suffix != CHECKPOINT_SUFFIX or run_of(request.adapter) is None:
             check_adapter(request.adapter)
     if not (math.isfinite(request.strength) and request.strength >= 0):
         raise CandidatesError(f"strength={request.strength} is too small. Set it to 0 or more.")

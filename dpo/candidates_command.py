@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from dpo.candidates import CandidatesError, CandidatesRequest, make_candidates_of
+from dpo.claims import add_wait_flag, device_turn
 from dpo.compare import read_prompts
 from dpo.config import TrainConfig
 from dpo.model_command import add_base_flags, base_of
@@ -27,7 +28,8 @@ def candidates(args) -> None:
         given = [f"--{name.replace('_', '-')}" for name in SET_ONLY if getattr(args, name)]
         if given:
             raise CandidatesError(f"--rejects takes prompts and sizes from the pairs: leave out {', '.join(given)}.")
-        made = make_rejects_of(project, RejectsRequest(**how), _tell)
+        with device_turn(project.path, "generating rejected images", not args.no_wait):
+            made = make_rejects_of(project, RejectsRequest(**how), _tell)
         said = {"pairs": made}
         sentence = f"{made} pairs have a rejected image by the base model now."
     else:
@@ -38,7 +40,8 @@ def candidates(args) -> None:
             args.name, adapter=args.adapter, strength=args.strength, both=args.both, prompts=tuple(prompts),
             per_prompt=args.per_prompt, width=args.width, height=args.height, branch=args.branch, **how,
         )  # fmt: skip
-        found = make_candidates_of(project, request, _tell)
+        with device_turn(project.path, f"generating {request.name}", not args.no_wait):
+            found = make_candidates_of(project, request, _tell)
         said = {"folder": str(found.folder), "done": found.done, "total": found.total}
         sentence = f"{found.done} of {found.total} images are in {found.folder}."
     print(json.dumps(said) if args.json else sentence)
@@ -72,6 +75,7 @@ def add_candidates_command(commands: argparse._SubParsersAction) -> None:
         "--rejects", action="store_true", help="instead: rejected images by the base model for pairs that have only a chosen one"
     )
     command.add_argument("--json", action="store_true", help="print one JSON object")
+    add_wait_flag(command)
     command.set_defaults(command=candidates)
 
 

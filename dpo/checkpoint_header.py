@@ -1,12 +1,14 @@
-"""What stands at the front of a checkpoint file: the names, types and shapes of its tensors. No weight is read, and no torch.
+"""What stands at the front of a file of weights: the names, types and shapes of its tensors. No weight is read, and no torch.
 
 .safetensors: 8 bytes with the length of a JSON object, the object, the weights. .gguf: counts, settings, descriptions of tensors,
 the weights (https://github.com/ggml-org/ggml/blob/master/docs/gguf.md). A file may come from anywhere: every length and place in
-it is checked against the file before it is believed.
+it is checked against the file before it is believed. Every door through which weights come in asks here first: models, adapters,
+the heads of scorers, the cache.
 """
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import os
@@ -17,10 +19,17 @@ from typing import BinaryIO
 
 from dpo import StudioError
 
-LONGEST = 100 << 20  # bytes of a header; those of the largest models have a few million
-MOST_TENSORS = 1 << 20
+LONGEST = 32 << 20  # bytes of a header; those of the largest models have a few million
+MOST_TENSORS = 1 << 18  # as JSON they take some 300 MB of memory; the largest models have some ten thousand
 DEEPEST = 8  # dimensions of a tensor
-PICKLES = (".ckpt", ".pt", ".pth", ".bin")
+LONGEST_NAME = 100  # characters of one in a sentence
+PICKLES = (".ckpt", ".pt", ".pth", ".bin", ".pkl")
+CONVERT = (
+    "Get the same weights as .safetensors, or convert them where nothing can be harmed: a model with diffusers' own "
+    "scripts/convert_original_stable_diffusion_to_diffusers.py --checkpoint_path FILE --dump_path FOLDER --to_safetensors, an "
+    'adapter with python -c "import torch, safetensors.torch as s; '
+    "s.save_file(torch.load('FILE', weights_only=True), 'FILE.safetensors')\"."
+)
 
 # Bits of one value.
 SAFETENSORS_BITS = {
@@ -61,11 +70,7 @@ class Header:
 def read_header(path: Path) -> Header:
     """Of a .safetensors or .gguf file. Raises HeaderError for every other, and for one that is damaged."""
     if path.suffix.lower() in PICKLES:
-        raise HeaderError(
-            f"{path} is a pickle, which can run any program when it is opened, and is never loaded here. Get the same model as "
-            ".safetensors, or convert it where nothing can be harmed: torch.load(FILE, weights_only=True), then "
-            "safetensors.torch.save_file of its state_dict."
-        )
+        raise HeaderError(f"{path} is a pickle, which can run any program when it is opened, and is never loaded here. {CONVERT}")
     if path.suffix.lower() not in (".safetensors", ".gguf"):
         raise HeaderError(f"{path} is neither .safetensors nor .gguf. Choose such a file, a diffusers folder, or a hub id.")
     try:
@@ -78,8 +83,28 @@ def read_header(path: Path) -> Header:
         raise HeaderError(f"{path} is damaged or not what its name says: {error}. Get it again.") from error
 
 
+def check_folder(folder: Path) -> None:
+    """Read the headers of all .safetensors in a folder of a model and the folders in it. Raises HeaderError for the first that
+    cannot be believed."""
+    for path in sorted(folder.rglob("*.safetensors")):
+        read_header(path)
+
+
+def check_data(data: bytes) -> None:
+    """Of a .safetensors file that is in memory. Raises HeaderError."""
+    try:
+        _read_safetensors(io.BytesIO(data), len(data))
+    except _Damaged as error:
+        raise HeaderError(f"These tensors are damaged: {error}.") from error
+
+
 class _Damaged(Exception):
     pass
+
+
+def _said(name: str) -> str:
+    """A name out of the file as part of a sentence: it may be as long as the header."""
+    return repr(name if len(name) <= LONGEST_NAME else f"{name[:LONGEST_NAME]}...")
 
 
 # ------------------------------------------------------------------------------------------------ safetensors
@@ -92,8 +117,12 @@ def _read_safetensors(file: BinaryIO, size: int) -> Header:
     (length,) = struct.unpack("<Q", start)
     if length > min(LONGEST, size - 8):
         raise _Damaged(f"its header would be {length:,} bytes long, and the file has {size:,}")
+    raw = file.read(length)
+    # Each tensor is an object with two lists: whatever is built of more would take far more memory than it has bytes.
+    if raw.count(b"{") + raw.count(b"[") > 3 * MOST_TENSORS:
+        raise _Damaged(f"its header would describe more than {MOST_TENSORS:,} tensors")
     try:
-        found = json.loads(file.read(length), object_pairs_hook=_without_repeats)
+        found = json.loads(raw.decode(), object_pairs_hook=_without_repeats)
     except (ValueError, RecursionError) as error:
         raise _Damaged("its header is not JSON") from error
     if not isinstance(found, dict):
@@ -106,8 +135,12 @@ def _read_safetensors(file: BinaryIO, size: int) -> Header:
     end = 0
     for first, last, name in sorted(places):
         if first < end or last > size - 8 - length:
-            raise _Damaged(f"the weights of {name!r} lie over others or outside of it")
+            raise _Damaged(f"the weights of {_said(name)} lie over others or outside of it")
+        if first > end:
+            raise _Damaged(f"{first - end:,} bytes before the weights of {_said(name)} belong to nothing")
         end = last
+    if end != size - 8 - length:
+        raise _Damaged(f"{size - 8 - length - end:,} bytes at its end belong to nothing")
     return Header(tensors, metadata)
 
 
@@ -125,9 +158,9 @@ def _safetensors_tensor(name: str, entry: object, places: list[tuple[int, int, s
             raise TypeError
         is_right = (last - first) * 8 == math.prod(shape) * SAFETENSORS_BITS[kind]
     except (KeyError, TypeError, ValueError) as error:
-        raise _Damaged(f"what it says of {name!r} is not understood") from error
+        raise _Damaged(f"what it says of {_said(name)} is not understood") from error
     if not is_right or len(shape) > DEEPEST:
-        raise _Damaged(f"shape and length of {name!r} do not agree")
+        raise _Damaged(f"shape and length of {_said(name)} do not agree")
     places.append((first, last, name))
     return TensorInfo(kind, shape)
 
@@ -149,27 +182,33 @@ def _read_gguf(file: BinaryIO, size: int) -> Header:
     for _ in range(num_settings):
         name = reader.text()
         settings[name] = reader.value(reader.number("I"))
-    tensors, ends = {}, [0]
+    tensors: dict[str, TensorInfo] = {}
+    places: list[tuple[int, int, str]] = []
     for _ in range(num_tensors):
         name, deep = reader.text(), reader.number("I")
         if deep > DEEPEST or name in tensors:
-            raise _Damaged(f"what it says of {name!r} is not understood")
+            raise _Damaged(f"what it says of {_said(name)} is not understood")
         shape = tuple(reader.number("Q") for _ in range(deep))[::-1]
         kind, values, length = _gguf_type(name, reader.number("I"))
         place, count = reader.number("Q"), math.prod(shape)
         if count % values:
-            raise _Damaged(f"shape and type of {name!r} do not agree")
+            raise _Damaged(f"shape and type of {_said(name)} do not agree")
         tensors[name] = TensorInfo(kind, shape)
-        ends.append(place + count // values * length)
-    if reader.done + max(ends) > size:
-        raise _Damaged(f"it ends before its weights do: they need {reader.done + max(ends):,} bytes, and it has {size:,}")
+        places.append((place, place + count // values * length, name))
+    end = 0
+    for first, last, name in sorted(places):  # gaps are usual: weights begin at multiples of 32 bytes
+        if first < end:
+            raise _Damaged(f"the weights of {_said(name)} lie over others")
+        end = last
+    if reader.done + end > size:
+        raise _Damaged(f"it ends before its weights do: they need {reader.done + end:,} bytes, and it has {size:,}")
     return Header(tensors, {name: value for name, value in settings.items() if isinstance(value, str)})
 
 
 def _gguf_type(name: str, number: int) -> tuple[str, int, int]:
     if number not in GGUF_TYPES:
         known = ", ".join(kind for kind, _, _ in GGUF_TYPES.values())
-        raise _Damaged(f"{name!r} is packed as type {number}, and those that can be read are {known}")
+        raise _Damaged(f"{_said(name)} is packed as type {number}, and those that can be read are {known}")
     return GGUF_TYPES[number]
 
 

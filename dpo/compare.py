@@ -9,6 +9,7 @@ import math
 import re
 import shutil
 import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -77,24 +78,56 @@ def start_look(project: Project, jobs: JobRegistry, request: LookRequest) -> Job
 
     Raises StudioError for what is wrong before a model loads.
     """
-    check_look(request)
-    if request.variants[:1] != (BASE,):
-        raise CompareError("The first column of a look is the base. Put it there.")
-    base = base_settings(request)
-    folder = project.path / "compare" / datetime.now().strftime("%Y%m%d-%H%M%S-%f")
-    suffix = SUFFIXES[request.image_format]
-
-    def place(row: int, seed: int, column: int) -> Path:
-        return folder / f"{row:04d}-{seed}-{column}-{file_stem(request.variants[column].name)}{suffix}"
+    base, folder = _prepare_look(project, request)
 
     def work(job: Job) -> list[LookRow]:
         from dpo.looks import paint_look
 
+        place = place_images(request, folder)
         for row in paint_look(request, base, place, job.report, job.stop, lambda: _restart_clock(job)):
             job.result.append(row)
         return job.result
 
     return jobs.submit("compare", _title(request), str(folder), work, result=[], request=request)
+
+
+def follow_look(
+    project: Project, jobs: JobRegistry, request: LookRequest, paint: Callable[[LookRequest, dict, Path], Iterator[LookRow]]
+) -> Iterator[LookRow]:
+    """A look that is painted while the caller goes on asking for its rows; the same job to all who watch it. `paint` is told
+    the request, what else `load_pipeline` is told, and the folder of the images.
+
+    Raises StudioError for what is wrong before a model loads; what goes wrong later is the job's message.
+    """
+    base, folder = _prepare_look(project, request)
+    rows = len(request.prompts) * len(request.seeds)
+
+    def work(job: Job) -> Iterator[LookRow]:
+        job.report(0, 0, f"waiting for a GPU and loading {request.model}")
+        for row in paint(request, base, folder):
+            job.result.append(row)
+            job.report(len(job.result), rows, f"{len(job.result)} of {rows} rows")
+            yield row
+
+    yield from jobs.carry_out("compare", _title(request), str(folder), work, result=[], request=request)
+
+
+def place_images(request: LookRequest, folder: Path) -> Callable[[int, int, int], Path]:
+    """(row, seed, column) -> the image's file in the folder."""
+    suffix = SUFFIXES[request.image_format]
+
+    def place(row: int, seed: int, column: int) -> Path:
+        return folder / f"{row:04d}-{seed}-{column}-{file_stem(request.variants[column].name)}{suffix}"
+
+    return place
+
+
+def _prepare_look(project: Project, request: LookRequest) -> tuple[dict[str, object], Path]:
+    """(what else `load_pipeline` is told, a folder for the images). Raises StudioError."""
+    check_look(request)
+    if request.variants[:1] != (BASE,):
+        raise CompareError("The first column of a look is the base. Put it there.")
+    return base_settings(request), project.path / "compare" / datetime.now().strftime("%Y%m%d-%H%M%S-%f")
 
 
 def check_look(request: LookRequest) -> None:
@@ -104,7 +137,8 @@ def check_look(request: LookRequest) -> None:
     for variant in request.variants:
         if variant.adapter is not None and not variant.adapter.is_file():
             raise CompareError(f"{variant.adapter} is not a file. Train a run first, or choose an adapter file.")
-        if variant.adapter is not None and variant.adapter.suffix != CHECKPOINT_SUFFIX:
+        is_checkpoint = variant.adapter is not None and variant.adapter.suffix == CHECKPOINT_SUFFIX and run_of(variant.adapter)
+        if variant.adapter is not None and not is_checkpoint:
             check_adapter(variant.adapter)
         if not (math.isfinite(variant.strength) and variant.strength >= 0):
             raise CompareError(f"strength={variant.strength} is too small. Set it to 0 or more.")

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 if os.name == "nt":
@@ -14,10 +15,20 @@ else:
     import fcntl
 
 SECONDS_TO_HOLD = 1.0  # somebody may be looking whether the file is held, which takes a moment
+REMEDIES = {
+    "Free some space": (errno.ENOSPC, errno.EDQUOT, errno.EFBIG),
+    "Make its folder writable": (errno.EROFS, errno.EACCES, errno.EPERM),
+    "Bring its folder back": (errno.ENOENT, errno.ENOTDIR, errno.ESTALE, errno.ENODEV),
+}
 
 
 class Held(OSError):
     """Another holder has the file, in this process or another."""
+
+
+def remedy(error: OSError) -> str:
+    """What to do about a disk that refuses, as the beginning of a sentence."""
+    return next((words for words, numbers in REMEDIES.items() if error.errno in numbers), "Check the disk and its free space")
 
 
 def write_text(path: Path, text: str) -> None:
@@ -61,19 +72,19 @@ def hold(path: Path, patience: float = SECONDS_TO_HOLD) -> Iterator[None]:
 
 
 def is_held(path: Path) -> bool:
+    """Whether somebody holds the file. Any number may ask at a time, and do not take each other for holders (but on Windows)."""
     if not path.exists():
         return False
-    with suppress(Held), hold(path, patience=0.0):
-        return False
-    return True
+    with path.open("rb") as file:  # also on a disk that is read-only by now
+        return not _lock(file.fileno(), shared=True)
 
 
-def _lock(descriptor: int) -> bool:
+def _lock(descriptor: int, shared: bool = False) -> bool:
     try:
         if os.name == "nt":
             msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
         else:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
     except OSError:
         return False
     return True

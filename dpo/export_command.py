@@ -8,6 +8,7 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
+from dpo.claims import add_wait_flag, device_turn
 from dpo.formats import FORMATS, PRECISIONS, ExportError
 from dpo.formats.jobs import export_file, export_run
 from dpo.formats.origin import Origin
@@ -26,7 +27,8 @@ def export(args) -> None:
         result = export_file(path, model, **where)
     else:
         run = Run(path.resolve()) if Run(path).adapter.is_file() else find_run(open_project(args.project).runs, args.adapter)
-        result = export_run(run, **where)
+        with device_turn(run.path.parent.parent, f"exporting {run.name}", not args.no_wait):
+            result = export_run(run, **where)
     if args.json:
         print(json.dumps({key: str(value) if isinstance(value, Path) else value for key, value in asdict(result).items()}))
     else:
@@ -51,6 +53,7 @@ def add_export_commands(commands: argparse._SubParsersAction) -> None:
     command.add_argument("--project", type=Path, default=DEFAULT_PROJECT, help="where a run of that name is looked for")
     command.add_argument("--model", help="base model of a file that does not name it")
     command.add_argument("--json", action="store_true", help="print one JSON object")
+    add_wait_flag(command)
     command.set_defaults(command=export)
 
     command = commands.add_parser("merge", help=merge.__doc__)

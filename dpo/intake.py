@@ -22,6 +22,7 @@ from dpo import StudioError, archive
 from dpo.archive import ArchiveError, Entry
 from dpo.metadata import read_file
 from dpo.metadata.records import NO_IMAGE
+from dpo.pixels import MOST_PIXELS
 from dpo.scan import IMAGE_ENDINGS
 
 TEXT_ENDINGS, TABLE_ENDING = (".txt", ".json"), ".csv"
@@ -86,12 +87,14 @@ def take_in(
     target: Path,
     progress: Callable[[int, int], None] = lambda done, total: None,
     stop: Callable[[], bool] = lambda: False,
+    largest_total: int = LARGEST_TOTAL,
 ) -> IntakeReport:
     """Put uploaded images, and the texts and tables beside them, into `target`; zips unpacked, with the folders in them.
 
     `files` are left where they are; on the same disk both may then be one file under two names, so they should be nobody's
-    originals. `progress(done, total)` counts files. Files with equal names are numbered: cat.png, cat-2.png. What is not
-    taken is a row in the report; so is a full disk, or `stop`, and what was taken until then stays.
+    originals. `largest_total`: bytes, unpacked. `progress(done, total)` counts files. Files with equal names are numbered:
+    cat.png, cat-2.png. What is not taken is a row in the report; so is a full disk, or `stop`, and what was taken until then
+    stays.
 
     Raises IntakeError if `target` cannot be made.
     """
@@ -102,7 +105,7 @@ def take_in(
         raise IntakeError(f"{target} cannot be written: {error.strerror}. Free some space, then upload again.") from error
     skipped: list[tuple[str, str]] = []
     with ExitStack() as opened:
-        items = list(_bounded(_list(files, opened, skipped), skipped))
+        items = list(_bounded(_list(files, opened, skipped), skipped, min(largest_total, LARGEST_TOTAL)))
         groups = _name_groups(items, target, skipped)
         kept = _take_groups(groups, target, skipped, progress, stop)
     shutil.rmtree(target / _WAITING, ignore_errors=True)
@@ -166,17 +169,17 @@ def _item(shown: str, parts: tuple[str, ...], size: int, **where) -> _Item:
     return _Item(_printable(shown), (*folders, stem), safe, safe_name(stem, LONGEST_STEM), ending, size, **where)
 
 
-def _bounded(items: Iterator[_Item], skipped: list) -> Iterator[_Item]:
+def _bounded(items: Iterator[_Item], skipped: list, largest_total: int) -> Iterator[_Item]:
     """As many as are taken at once; the rest is counted in one row."""
     count = total = left = 0
     for item in items:
-        if count == MOST_FILES or total + item.size > LARGEST_TOTAL:
+        if count == MOST_FILES or total + item.size > largest_total:
             left += 1
             continue
         count, total = count + 1, total + item.size
         yield item
     if left:
-        limits = f"{MOST_FILES:,} files and {LARGEST_TOTAL >> 30} GB"
+        limits = f"{MOST_FILES:,} files and {largest_total / (1 << 30):.3g} GB"
         skipped.append((_more(left), f"At most {limits} are taken at once. Send the rest in another upload."))
 
 
@@ -312,6 +315,8 @@ def _check_image(item: _Item, path: Path) -> None:
         _, record = read_file(path)
         if record.reason in NO_IMAGE:
             raise _Refused(record.error)
+        if record.width * record.height > MOST_PIXELS:
+            raise _Refused(f"It has {record.width} x {record.height} pixels; {MOST_PIXELS:,} are the most. Make it smaller.")
 
 
 def _link_or_copy(source: Path, target: Path) -> None:

@@ -6,18 +6,27 @@ pages read, never a callback into a page.
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
-import traceback
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from dpo import StudioError
+from dpo.claims import DEVICE, QUEUE, SECONDS_BETWEEN_LOOKS, Claim, Claimant, Claimed
+
+log = logging.getLogger(__name__)
 
 
 class AlreadyRunning(StudioError):
     """The same work was asked for twice."""
+
+
+class NoJobs(StudioError):
+    """This machine lends a device to whoever asks, and none to work that goes on by itself."""
 
 
 @dataclass
@@ -54,9 +63,15 @@ class Job:
 
 
 class JobRegistry:
-    """The queue of one process. `work(job)` runs in the one worker thread; a StudioError becomes the job's message."""
+    """The queue of one process. `work(job)` runs in the one worker thread; a StudioError becomes the job's message.
 
-    def __init__(self) -> None:
+    `refusal`: why there can be no such thread, in words; "" where there can. `folder`: of a project that other processes may have
+    open, too. Then one of them has the queue, until it ends, and whichever works has the device (dpo/claims.py).
+    """
+
+    def __init__(self, refusal: str = "", folder: Path | None = None) -> None:
+        self._refusal = refusal
+        self._claims = {name: Claim(folder, name) for name in (QUEUE, DEVICE)} if folder else {}
         self._lock = threading.Condition()
         self._queue: deque[tuple[Job, Callable[[Job], object]]] = deque()
         self._jobs: list[Job] = []
@@ -65,8 +80,17 @@ class JobRegistry:
     def submit(self, kind: str, title: str, key: str, work: Callable[[Job], object], result: object = None, request=None) -> Job:
         """Queue work and return at once. `result` is what `job.result` holds until work returns; `request` stays with the job.
 
-        Raises AlreadyRunning if a job of this kind and key waits or runs.
+        Raises AlreadyRunning if a job of this kind and key waits or runs, Claimed if another process has the queue, NoJobs where
+        there can be none.
         """
+        if self._refusal:
+            raise NoJobs(self._refusal)
+        owner = self.owner()
+        if owner is not None:
+            raise Claimed(
+                f"Another app has this project open and does its long work ({owner}). Start it there, or close that app: then "
+                "this one takes over. Picks and votes are kept here as ever."
+            )
         with self._lock:
             for job in self._jobs:
                 if job.is_active and (job.kind, job.key) == (kind, key):
@@ -79,6 +103,43 @@ class JobRegistry:
                 self._thread.start()
             self._lock.notify()
         return job
+
+    def carry_out(
+        self, kind: str, title: str, key: str, work: Callable[[Job], Iterator[object]], result: object = None, request=None
+    ) -> Iterator[object]:
+        """Do work here and now, in the caller's thread, while the caller goes on asking for what it yields. To all who watch it
+        is a job like another; one that is left or stopped half-way keeps its result so far."""
+        job = Job(kind, title, key, "running", started=time.monotonic(), result=result, request=request)
+        with self._lock:
+            self._jobs = [*self._jobs[-49:], job]
+        try:
+            with closing(work(job)) as steps:
+                for step in steps:
+                    if job.stop.is_set():
+                        break
+                    yield step
+            job.state = "stopped" if job.stop.is_set() else "done"
+        except GeneratorExit:
+            job.stop.set()
+            job.state = "stopped"
+            raise
+        except Exception as error:
+            self._explain(job, error)
+        finally:
+            job.finished.set()
+
+    def owner(self) -> Claimant | None:
+        """The other process that has the queue. None if this one has it; it takes over as soon as nobody else has."""
+        return None if self._take(QUEUE, "long work is done by another app") else self._claims[QUEUE].other()
+
+    def guest(self) -> Claimant | None:
+        """The other process, a command perhaps, that has the device now."""
+        return self._claims[DEVICE].other() if self._claims else None
+
+    def elsewhere(self) -> Claimant | None:
+        """Another process that does this project's long work: with the device, or with the queue."""
+        running = any(job.state == "running" for job in self._jobs)
+        return None if running else self.guest() or self.owner()
 
     def current(self) -> Job | None:
         """The job that has the device, else the next one waiting."""
@@ -136,21 +197,41 @@ class JobRegistry:
                 if not self._queue and not self._lock.wait_for(lambda: self._queue, timeout=5):
                     self._thread = None
                     return
-                job, work = self._queue.popleft()
+                job, work = self._queue[0]
+                if not job.stop.is_set() and not self._take(DEVICE, job.title):
+                    self._lock.wait(SECONDS_BETWEEN_LOOKS)  # it may be taken out of the queue, or another put before it
+                    continue
+                self._queue.popleft()
                 job.state, job.started = "running", time.monotonic()
+            log.info("%s begins", job.title)
             if job.stop.is_set():
                 job.state = "stopped"
             else:
                 self._work(job, work)
+            log.info("%s: %s", job.title, job.state)
+            if self._claims:
+                self._claims[DEVICE].give_up()
             job.finished.set()
+
+    def _take(self, name: str, doing: str) -> bool:
+        """A claim. A folder that is gone claims nothing: whatever is done in it says so itself."""
+        try:
+            return not self._claims or self._claims[name].take(doing)
+        except OSError as error:
+            log.warning("%s of this project cannot be claimed: %s", name, error)
+            return True
 
     def _work(self, job: Job, work: Callable[[Job], object]) -> None:
         try:
             job.result = work(job)
             job.state = "stopped" if job.stop.is_set() else "done"
-        except StudioError as error:
-            job.state, job.message = "failed", str(error)
         except Exception as error:  # the thread must live on, and the person must hear of it
-            traceback.print_exc()
-            job.state = "failed"
-            job.message = f"{job.title} failed unexpectedly: {type(error).__name__}: {error}. The terminal has the details."
+            self._explain(job, error)
+
+    @staticmethod
+    def _explain(job: Job, error: Exception) -> None:
+        words = str(error)
+        if not isinstance(error, StudioError):
+            words = f"{job.title} failed unexpectedly: {type(error).__name__}: {error}. The log has the details."
+        log.error("%s failed: %s", job.title, words, exc_info=None if isinstance(error, StudioError) else error)
+        job.message, job.state = words, "failed"

@@ -32,9 +32,10 @@ class Leases:
 
     def of_others(self, client: str, only_firm: bool = False) -> set[str]:
         """The groups that pages other than `client` have; with `only_firm` without their stores."""
-        most = FIRM if only_firm else 2**31
+        most, now = FIRM if only_firm else 2**31, self._clock()
         rows = self._database.tuples(
-            "SELECT group_key FROM leases WHERE client != ? AND until > ? AND place < ?", (client, self._clock(), most)
+            "SELECT group_key FROM leases WHERE client != ? AND until > ? AND until <= ? AND place < ?",
+            (client, now, now + LEASE_SECONDS, most),
         )
         return {group for (group,) in rows}
 
@@ -44,7 +45,10 @@ class Leases:
         has."""
         now = self._clock()
         with self._database.write() as connection:
-            connection.execute("DELETE FROM leases WHERE client = ? OR until <= ?", (client, now))
+            # One that ends later than any can was made before the clock was put back: its page has renewed it, or is gone.
+            connection.execute(
+                "DELETE FROM leases WHERE client = ? OR until <= ? OR until > ?", (client, now, now + LEASE_SECONDS)
+            )
             connection.execute(
                 "INSERT INTO leases SELECT value, ?, ?, key FROM json_each(?) WHERE true ON CONFLICT DO UPDATE "
                 "SET client = excluded.client, until = excluded.until, place = excluded.place WHERE place >= ?",

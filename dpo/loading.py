@@ -21,6 +21,7 @@ from transformers.utils import is_torchvision_available
 
 from dpo import frozen
 from dpo.base_adapter import merge_adapter
+from dpo.checkpoint_header import HeaderError, check_folder
 from dpo.checkpoint_kinds import PREFIX, Checkpoint
 from dpo.models import WITH_A_CHOICE, ModelError, choose_prediction, read_checkpoint, refuse_choice, resolve_components
 from dpo.quantised import quantise
@@ -47,9 +48,12 @@ def load(source: Path | str, dtype: torch.dtype, base: Base) -> DiffusionPipelin
     Raises ModelError for settings that this model cannot have, and else what diffusers and torch raise.
     """
     logging.set_verbosity_error()
+    _check_headers(source)
     if isinstance(source, Path) and source.is_file():
         checkpoint = read_checkpoint(source)
-        pipeline = load_file(source, checkpoint, str(resolve_components(checkpoint, base.components)), dtype)
+        components = resolve_components(checkpoint, base.components)
+        _check_headers(components)
+        pipeline = load_file(source, checkpoint, str(components), dtype)
         told = checkpoint.prediction_type, checkpoint.zero_snr
     else:
         absent = _absent(DiffusionPipeline.load_config(source))
@@ -74,6 +78,15 @@ def load(source: Path | str, dtype: torch.dtype, base: Base) -> DiffusionPipelin
     if base.vae_tiling:
         pipeline.vae.enable_tiling()
     return pipeline
+
+
+def _check_headers(source: Path | str) -> None:
+    """Of a folder that somebody named. What a hub id brings, and whatever is loaded, safetensors itself looks at once more."""
+    try:
+        if isinstance(source, Path) and source.is_dir():
+            check_folder(source)
+    except HeaderError as error:
+        raise ModelError(str(error)) from error
 
 
 def denoiser_of(pipeline: DiffusionPipeline) -> nn.Module:

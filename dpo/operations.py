@@ -31,6 +31,7 @@ from dpo.groups import MODES
 from dpo.metadata.records import Course
 
 PICK_OPS = ("best_worst", "duel", "triage", "skip")
+OWN_OPS = (*PICK_OPS, "clearly", "undo")  # what somebody says who may pick, and no more
 DUEL_RESULTS = ("left", "right", "tie", "both_bad", "skip")
 TRIAGE_RESULTS = ("good", "bad", "skip")
 PROPOSE_RESULTS = ("proposed", "used")  # until a person confirms it, or as it is

@@ -102,7 +102,8 @@ def _to_item(record: dict) -> Item:
     kind = _KINDS.get(values.pop("kind", "pair"))
     known = {field.name: field.default is MISSING for field in fields(kind)} if kind else {}
     if not {name for name, is_needed in known.items() if is_needed} <= values.keys() <= known.keys():
-        raise ItemError(f"{record} is no pair, ranking or like that this version knows. Use the version that wrote it.")
+        named = ", ".join(map(str, record))  # and not what it says, for that is somebody's prompt
+        raise ItemError(f"{{{named}}} is no pair, ranking or like that this version knows. Use the version that wrote it.")
     return kind(**{name: tuple(value) if name == "images" else value for name, value in values.items()})
 
 

@@ -22,7 +22,7 @@ from dpo.book import Book
 from dpo.groups import IndexedImage, View, normalise_prompt, prompt_forms, without_loras
 from dpo.judging import LEAST_RANKED
 from dpo.metadata.records import Course
-from dpo.operations import Pick, Refused, check_name, check_result, check_shape
+from dpo.operations import OWN_OPS, Pick, Refused, check_name, check_result, check_shape
 from dpo.pairs import Like, Pair, Ranking
 from dpo.picked import PickedPair, pick_pairs, round_of
 from dpo.progress import Asking, NextScreens, Progress
@@ -118,9 +118,9 @@ class PickStore:
 
     # --- storing
 
-    def apply(self, operations: Iterable[dict], rater: str = "") -> Applied:
+    def apply(self, operations: Iterable[dict], rater: str = "", only_own: bool = False) -> Applied:
         """Store operations in one transaction; when this returns they are on disk. `rater`: the login, which goes before the
-        names that operations give.
+        names that operations give; with `only_own` it may pick, and take back its own picks and those without a name.
 
         A malformed one is refused with a reason and the others are kept; one that is known already changes nothing.
         Raises ProjectError if the disk refuses: then none was stored.
@@ -129,7 +129,7 @@ class PickStore:
         with self._database.write() as connection:
             for operation in operations:
                 try:
-                    new += self._store(connection, operation, rater)
+                    new += self._store(connection, operation, rater, only_own)
                 except Refused as reason:
                     refused.append(str(reason))
         return Applied(new, tuple(refused))
@@ -244,18 +244,21 @@ class PickStore:
             del self._progress[next(iter(self._progress))]
         return progress
 
-    def _store(self, connection: sqlite3.Connection, operation: dict, rater: str) -> int:
+    def _store(self, connection: sqlite3.Connection, operation: dict, rater: str, only_own: bool) -> int:
         """Insert one operation; 1 if it was new. Raises Refused."""
         client, number, op = check_shape(operation)
+        if only_own and op not in OWN_OPS:
+            raise Refused(f"a {op} takes the role owner")
+        by = rater if only_own else None
         if connection.execute("SELECT 1 FROM picks WHERE client = ? AND number = ?", (client, number)).fetchone():
             return 0
         row = {"client": client, "number": number, "op": op, "received": time.time()}
         row["rater"] = rater or operation.get("rater", "").strip()
         match op:
             case "undo":
-                row["undoes"] = _find_live(connection, operation["undoes"])["position"]
+                row["undoes"] = _find_live(connection, operation["undoes"], by)["position"]
             case "clearly":
-                pick = _find_live(connection, operation["of"])
+                pick = _find_live(connection, operation["of"], by)
                 if pick["op"] != "duel":
                     raise Refused(f"a {pick['op']} cannot be said clearly, only a duel")
                 row |= {"about": pick["position"], "group_key": pick["group_key"]}
@@ -310,11 +313,14 @@ def _prompt_of_pick(images: list[IndexedImage], first: int) -> str:
     return prompts[0] if len(set(prompts)) == 1 else without_loras(prompts[first])
 
 
-def _find_live(connection: sqlite3.Connection, name) -> sqlite3.Row:
+def _find_live(connection: sqlite3.Connection, name, by: str | None) -> sqlite3.Row:
+    """The pick of that name. `by`: who must have made it, unless nobody is named; None: anybody. Raises Refused."""
     client, number = check_name(name)
     row = connection.execute("SELECT * FROM live_picks WHERE client = ? AND number = ?", (client, number)).fetchone()
     if row is None:
         raise Refused(f"pick {number} of {client} is unknown, taken back already, or its group was opened again")
+    if by is not None and row["rater"] not in ("", by):
+        raise Refused(f"pick {number} of {client} is somebody else's")
     return row
 
 

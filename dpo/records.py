@@ -14,15 +14,15 @@ scaled by beta. TRL's `rewards/*` are, and stand beside them.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import ExitStack
-from dataclasses import asdict
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import ExitStack, suppress
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dpo.config import TrainConfig
 from dpo.events import Event, Note, ProbeEnd, RunEnded, RunStarted, SamplesSaved, StepEnd, ValidationEnd
-from dpo.runs import Run
+from dpo.runs import Run, unwritable
 
 if TYPE_CHECKING:
     import numpy
@@ -47,26 +47,32 @@ VALIDATION_TAGS = {
 Writer = Callable[[Mapping[str, float], Mapping[str, "numpy.ndarray"], int], None]
 
 
-def record(run: Run, events: Iterable[Event], config: TrainConfig) -> RunEnded:
+def record(run: Run, events: Iterator[Event], config: TrainConfig) -> RunEnded:
     """Iterate a run's events into its folder, and to the tracker. Returns the last event.
 
     This is the whole difference between training in a thread, from the command line, and in a test. The run is held
-    meanwhile: raises RunError if another process trains it. A tracker that does not take it is a warning among the events.
+    meanwhile: raises RunError if another process trains it. A tracker that does not take it is a warning among the events. A
+    disk that does not take them ends the run, with what to do.
     """
     end = RunEnded(0, "failed", "The run ended without saying why.")
-    with ExitStack() as stack:
-        stack.enter_context(run.held())
-        writers: list[Writer] = []
-        for event in events:
-            run.append(event)
-            if isinstance(event, RunStarted) and not writers:
-                writers = _open_writers(run, config, event.step, stack)
-            values, pictures = scalars(event), _pictures(run, event)
-            if values or pictures:
-                for write in writers:
-                    write(values, pictures, event.step)
-            if isinstance(event, RunEnded):
-                end = event
+    try:
+        with run.held(), ExitStack() as stack:
+            writers: list[Writer] = []
+            for event in events:
+                end = event if isinstance(event, RunEnded) else replace(end, step=event.step)
+                run.append(event)
+                if isinstance(event, RunStarted) and not writers:
+                    writers = _open_writers(run, config, event.step, stack)
+                values, pictures = scalars(event), _pictures(run, event)
+                if values or pictures:
+                    for write in writers:
+                        write(values, pictures, event.step)
+    except OSError as error:
+        if isinstance(events, Generator):
+            events.close()  # keeps what was learned, if the disk takes that
+        end = RunEnded(end.step, "failed", unwritable(run, error))
+        with suppress(OSError):
+            run.append(end)
     return end
 
 

@@ -10,6 +10,7 @@ is killed, what is there can be resumed. One process at a time trains a run, and
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import tempfile
@@ -22,7 +23,7 @@ from pathlib import Path
 from dpo import StudioError
 from dpo.config import TrainConfig
 from dpo.config_files import load_config, save_config
-from dpo.disk import Held, hold, is_held, sync_folder, write_text
+from dpo.disk import Held, hold, is_held, remedy, sync_folder, write_text
 from dpo.events import (
     Event,
     Note,
@@ -93,9 +94,12 @@ class Run:
 
     @property
     def held_out(self) -> list[str]:
-        """The prompts that are kept out of training; none before the run has started."""
+        """The prompts that are kept out of training; none before the run has started. Raises RunError if the file is damaged."""
         path = self.path / "held_out.json"
-        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+        try:
+            return [str(prompt) for prompt in json.loads(path.read_text(encoding="utf-8"))] if path.exists() else []
+        except (OSError, ValueError, TypeError) as error:
+            raise RunError(f"{path} cannot be read: {error}. Resume the run, which writes it anew, or delete it.") from error
 
     def hold_out(self, prompts: Sequence[str]) -> None:
         write_text(self.path / "held_out.json", json.dumps(list(prompts), indent=1))
@@ -113,6 +117,19 @@ class Run:
     def checkpoint_files(self) -> list[Path]:
         """Those that are there, the best one first, then from the first to the newest."""
         return sorted(self.checkpoints.glob(f"*{CHECKPOINT_SUFFIX}"))
+
+    @property
+    def resume_step(self) -> int:
+        """The step of the newest checkpoint, from which a resume goes on if it can be read; 0 if there is none."""
+        steps = [path.stem.removeprefix("step-") for path in self.checkpoints.glob(f"step-*{CHECKPOINT_SUFFIX}")]
+        return max((int(step) for step in steps if step.isdecimal()), default=0)
+
+    @property
+    def resume_words(self) -> str:
+        """What a resume would do, as a sentence."""
+        if self.resume_step:
+            return f"Resume goes on from the checkpoint of step {self.resume_step:,}."
+        return "Resume starts it again: there is no checkpoint yet."
 
     @property
     def reference(self) -> Path:
@@ -237,6 +254,7 @@ def create_run(runs: Path, name: str, config: TrainConfig, items: Sequence[Item]
         for folder in ("checkpoints", "adapter", "tensorboard"):
             (unfinished / folder).mkdir()
         save_config(config, unfinished / "config.json")
+        _make_newest(unfinished / "config.json", runs)
         write_text(unfinished / "pairs.json", json.dumps(items_to_json(items), indent=1))
         unfinished.chmod(0o755)  # mkdtemp keeps others out
         unfinished.rename(path)
@@ -247,7 +265,7 @@ def create_run(runs: Path, name: str, config: TrainConfig, items: Sequence[Item]
         if path.exists():  # made meanwhile, by another process
             raise RunError(f"A run named {name!r} exists already. Choose another name, or resume that run.") from error
         raise RunError(
-            f"The run's folder {path} cannot be written: {error.strerror}. Free some space or choose another project folder."
+            f"The run's folder {path} cannot be written: {error.strerror}. {remedy(error)} or choose another project folder."
         ) from error
     return Run(path)
 
@@ -309,6 +327,25 @@ def suggest_run_name(runs: Path, stem: str) -> str:
     while (runs / f"{stem}-{number}").exists():
         number += 1
     return f"{stem}-{number}"
+
+
+def unwritable(run: Run, error: OSError) -> str:
+    """Why a run cannot go on where the disk refuses, and what to do."""
+    reason = f"{error.filename or run.path}: {error.strerror or error}"
+    return f"{run.name} cannot be written ({reason}). {remedy(error)}. {run.resume_words}"
+
+
+def unfinished_parts(runs: Path) -> list[Path]:
+    """What was being written in runs that nobody trains now: left behind by a process that was killed."""
+    patterns = ("*.partial", "checkpoints/*.partial", "reference/*.partial", "adapter/partial-*", "samples/partial-*")
+    return [path for run in list_runs(runs) if not run.is_held for pattern in patterns for path in run.path.glob(pattern)]
+
+
+def _make_newest(config: Path, runs: Path) -> None:
+    """Runs are listed by the time of this file. Where the clock was put back, one later than that of every other run."""
+    newest = max((run.made for run in list_runs(runs)), default=0)
+    if config.stat().st_mtime_ns <= newest:
+        os.utime(config, ns=(newest + 1_000_000, newest + 1_000_000))
 
 
 def _clear_unfinished(runs: Path) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from dpo.agreement import agreement_with_person, group_scores, score_comparison
 from dpo.blind import find_test
+from dpo.claims import add_wait_flag, device_turn
 from dpo.groups import View
 from dpo.library import resolve_folder
 from dpo.project import DEFAULT_PROJECT, Project, open_project
@@ -29,7 +30,8 @@ def score(args) -> None:
         return _report_test(project, choice, args)
     view = View(resolve_folder(args.folder or project.path / "candidates"))
     project.library.scan(view.folder)
-    report = score_view(project, view, choice, _tell)
+    with device_turn(project.path, f"scoring with {choice.name}", not args.no_wait):
+        report = score_view(project, view, choice, _tell)
     agreement = agreement_with_person(project, choice.identity)
     groups = len(group_scores(project, view, choice.identity))
     result = {
@@ -55,13 +57,15 @@ def add_score_command(commands: argparse._SubParsersAction) -> None:
     pairs.add_argument("--automatic", action="store_true", help="store pairs that are used as they are, marked as AI")
     pairs.add_argument("--test", metavar="NAME", help="report on base and adapter of this blind test instead")
     command.add_argument("--json", action="store_true", help="print one JSON object")
+    add_wait_flag(command)
     command.set_defaults(command=score)
 
 
 def _report_test(project: Project, choice: ScorerChoice, args) -> None:
     test = find_test(project, args.test)
     rows = [(item.prompt, *(str(test.image(item, side)) for side in SIDES)) for item in test.ready()]
-    found = score_comparison(project, rows, choice)
+    with device_turn(project.path, f"scoring {test.name} with {choice.name}", not args.no_wait):
+        found = score_comparison(project, rows, choice)
     if args.json:
         print(json.dumps(asdict(found)))
     else:

@@ -22,13 +22,13 @@ from typing import Protocol
 
 import torch
 from PIL import Image
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 from transformers import CLIPImageProcessor, CLIPModel, CLIPTokenizer
 
 from dpo.adapters import attach_adapter
 from dpo.cache import TrainingData, encode_items
+from dpo.checkpoint_header import HeaderError, check_folder, read_header
 from dpo.draws import fixed_draw
 from dpo.families import load_family
 from dpo.models import default_device, load_pipeline
@@ -78,6 +78,8 @@ class _Clip:
 
     def __init__(self, model: str, processor: str, device: str) -> None:
         with _explained(model):
+            if Path(model).is_dir():
+                check_folder(Path(model))
             self._model, report = CLIPModel.from_pretrained(
                 model, use_safetensors=True, dtype=torch.float32, output_loading_info=True
             )
@@ -216,9 +218,10 @@ def _head_file(place: Path) -> Path:
 def _load_head(path: Path) -> list[tuple[Tensor, Tensor]]:
     """(weight, bias) of each linear layer, first to last, of tensors named layers.N.weight and layers.N.bias."""
     try:
-        tensors = load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise ScorerError(f"{path} cannot be read as .safetensors: {error}. Convert it again.") from error
+        read_header(path)
+    except HeaderError as error:
+        raise ScorerError(f"{error} Or convert it again.") from error
+    tensors = load_file(path)
     numbers = sorted(int(match[1]) for name in tensors if (match := re.fullmatch(r"layers\.(\d+)\.weight", name)))
     names = {f"layers.{number}.{part}" for number in numbers for part in ("weight", "bias")}
     if not numbers or names != tensors.keys():
@@ -241,6 +244,8 @@ def _explained(model: str) -> Iterator[None]:
         raise ScorerError(
             f"{model} does not fit the device's memory. Close what else uses it, or choose a smaller one."
         ) from error
+    except HeaderError as error:
+        raise ScorerError(str(error)) from error
     except (OSError, ValueError, ImportError, RuntimeError, TypeError) as error:
         reason = str(error).strip().splitlines()[0]
         raise ScorerError(

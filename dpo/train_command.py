@@ -2,7 +2,8 @@
 
 Ctrl-C, or SIGTERM, stops after the current step and keeps what was learned; a second one ends at once, and the run goes on
 from its last checkpoint. The same command under `accelerate launch` shares each step among processes: all compute, the first
-one prints and records. The exit status is 0 if the run finished or was stopped, 1 if it failed or was stopped because it
+one prints and records. While the app, or another command, has the device of this project, the run waits for it; with --no-wait
+it is refused. The exit status is 0 if the run finished or was stopped, 1 if it failed or was stopped because it
 damaged the images, 2 for a mistake in what was asked, 130 after a second Ctrl-C.
 """
 
@@ -19,6 +20,7 @@ from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dpo.claims import add_wait_flag, check_device
 from dpo.config import TrainConfig
 from dpo.config_files import load_preset, preset_names
 from dpo.events import Event, Note, RunEnded, SamplesSaved, StepEnd, ValidationEnd
@@ -38,17 +40,19 @@ def train(args) -> int:
     from dpo.launch import launch
     from dpo.parallel import join_processes
     from dpo.records import record
-    from dpo.training import execute
+    from dpo.training import execute, in_turn
 
     processes = join_processes()
+    if args.no_wait:
+        check_device(project_of(args))
     run, cache = _chosen_run(args, processes)
     config = run.config
     processes.check_shares(config.accumulation)
     with _interrupts_stop(run):
         if processes.count == 1 and config.gpus > 1:
-            end = _last(_told(launch(run, config.gpus)))  # the first of those processes records
+            end = _last(_told(launch(run, config.gpus)))  # the first of those processes records, and waits its turn
         elif processes.is_main:
-            end = record(run, _told(execute(run, cache, processes)), config)
+            end = record(run, _told(in_turn(run, execute(run, cache, processes))), config)
         else:
             end = _last(execute(run, cache, processes))
             if end.reason == "failed":  # the first one hears only that this one is gone
@@ -72,6 +76,7 @@ def add_train_command(commands: argparse._SubParsersAction) -> None:
     command.add_argument("--resume", action="store_true", help="go on with the run of that name")
     command.add_argument("--run", type=Path, metavar="PATH", help="start the run of this folder, or go on with it")
     command.add_argument("--json", action="store_true", help="print the end as JSON")
+    add_wait_flag(command)
     settings = command.add_argument_group("settings, over those of CONFIG")
     for field in fields(TrainConfig):
         # None tells what was not given from what was given at its default.
@@ -84,6 +89,11 @@ def add_train_command(commands: argparse._SubParsersAction) -> None:
     command.set_defaults(command=train)
 
 
+def project_of(args) -> Path:
+    """The folder of the project that a command is about. Of a run by its path: it lies in PROJECT/runs."""
+    return (args.run.expanduser().resolve().parent.parent if args.run else args.project.expanduser()).resolve()
+
+
 def _chosen_run(args, processes: Processes) -> tuple[Run, Path]:
     """(the run to go on with, or a new one; the folder of its project's cache)."""
     given = {field.name: getattr(args, field.name) for field in fields(TrainConfig) if getattr(args, field.name) is not None}
@@ -91,7 +101,7 @@ def _chosen_run(args, processes: Processes) -> tuple[Run, Path]:
         return _new_run(args, given, processes)
     if args.run:
         path = args.run.expanduser().resolve()
-        run, cache = find_run(path.parent, path.name), path.parent.parent / "cache"  # it lies in PROJECT/runs
+        run, cache = find_run(path.parent, path.name), project_of(args) / "cache"
     else:
         project = open_project(args.project)
         run, cache = find_run(project.runs, args.name or ""), project.cache
@@ -101,6 +111,9 @@ def _chosen_run(args, processes: Processes) -> tuple[Run, Path]:
     if processes.is_main:
         run.clear_stop()
         run.clear_pause()
+        status = run.status()
+        if status.state in ("running", "paused") and not run.is_held:
+            _tell([f"{run.name} stopped unexpectedly at step {status.step:,}. {run.resume_words}"])
         _tell(run.notes)
     return run, cache
 

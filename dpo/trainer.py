@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import lru_cache
 
 import psutil
@@ -23,7 +24,7 @@ from torch import Tensor
 from dpo import StudioError
 from dpo.adapters import Adapter, Average
 from dpo.cache import Batch, TrainingData
-from dpo.checkpoints import Checkpoints
+from dpo.checkpoints import CheckpointError, Checkpoints
 from dpo.config import TrainConfig
 from dpo.draws import Draws, pair_generator
 from dpo.events import CheckpointSaved, Event, Note, RunEnded, RunStarted, StepEnd, ValidationEnd
@@ -186,7 +187,8 @@ def train(
                 yield from _pause(run, step, checkpoints, processes)
     except GeneratorExit:  # the caller stopped iterating: keep what was learned
         if processes.is_main:
-            checkpoints.save(step)
+            with suppress(CheckpointError):  # perhaps that is why the caller stopped: the checkpoint before is there
+                checkpoints.save(step)
         raise
     if not processes.is_main:
         return
@@ -200,8 +202,10 @@ def train(
         message = message or f"Finished after {step} steps."
         step_kept = step
         if config.keep_best and judge.best_step not in (None, step):
-            step_kept = checkpoints.load_best("adapter", "average")
-            message += f" The adapter is that of step {step_kept}, the best validation."
+            best = checkpoints.load_best("adapter", "average")
+            step_kept = best or step
+            whose = f"that of step {best}, the best validation" if best else f"the last one: {run.best} cannot be read"
+            message += f" The adapter is {whose}."
     if step_kept:
         with average.in_place():
             adapter.save(run.adapter)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from dpo import StudioError
 from dpo.checks import check_training, select_items
+from dpo.claims import DEVICE, Claim
 from dpo.config import TrainConfig
 from dpo.disk import write_text
 from dpo.events import Event, Note, ProbeEnd, RunEnded, StepEnd
@@ -20,10 +21,13 @@ from dpo.launch import launch
 from dpo.pairs import Item, split_pairs
 from dpo.parallel import Processes, join_processes
 from dpo.records import record
-from dpo.runs import Run, RunError, create_run
+from dpo.runs import Run, RunError, create_run, unwritable
 
 if TYPE_CHECKING:
     from dpo.project import Project
+
+# In what PyTorch says where it has no exception of its own for it.
+DEVICE_MARKS = ("CUDA error", "HIP error", "CUBLAS_STATUS", "CUDNN_STATUS", "cuDNN error", "MPS backend", "device-side assert")
 
 
 def items_for(project: Project, config: TrainConfig) -> list[Item]:
@@ -118,6 +122,22 @@ def _reported(events: Iterator[Event], job: Job) -> Iterator[Event]:
         yield event
 
 
+def in_turn(run: Run, events: Iterator[Event]) -> Iterator[Event]:
+    """The events of a run that is not in an app's queue, once its project's device is free. A stop ends the waiting."""
+    claim, is_told = Claim(run.path.parent.parent, DEVICE), False  # it lies in PROJECT/runs
+    for other in claim.wait(f"training {run.name}"):
+        if run.stop_requested():
+            yield RunEnded(run.resume_step, "stopped", f"Stopped while it waited for the device. {run.resume_words}")
+            return
+        if not is_told:
+            yield Note(run.resume_step, f"Waiting: {other.doing or 'other work'} has the device ({other})")
+            is_told = True
+    try:
+        yield from events
+    finally:
+        claim.give_up()
+
+
 def execute(run: Run, cache: Path, processes: Processes | None = None) -> Iterator[Event]:
     """Everything a run does, as events. A failure a person can mend is the last event, not an exception."""
     step = 0
@@ -126,15 +146,31 @@ def execute(run: Run, cache: Path, processes: Processes | None = None) -> Iterat
             step = event.step
             yield event
     except Exception as error:
-        if type(error).__name__ == "OutOfMemoryError":  # torch's, which is not imported here
-            from dpo.portions import memory_report
-
-            yield RunEnded(step, "failed", memory_report(run.config, step, run.path))
-        elif not isinstance(error, StudioError):
-            yield RunEnded(step, "failed", f"{type(error).__name__} at step {step}: {error}. What was saved is in {run.path}.")
+        known = _explain(run, step, error)
+        yield RunEnded(step, "failed", known or f"{type(error).__name__} at step {step}: {error}. {run.resume_words}")
+        if not known:
             raise
-        else:
-            yield RunEnded(step, "failed", str(error))
+
+
+def _explain(run: Run, step: int, error: Exception) -> str:
+    """What went wrong and what to do, where a person can do something; "" for a mistake of ours."""
+    kind, words = type(error).__name__, str(error)  # by name: torch and safetensors are not imported here
+    if isinstance(error, StudioError):
+        return words
+    if kind == "OutOfMemoryError":
+        from dpo.portions import memory_report
+
+        return memory_report(run.config, step, run.path)
+    if kind == "AcceleratorError" or (isinstance(error, RuntimeError) and any(mark in words for mark in DEVICE_MARKS)):
+        return (
+            f"The device failed after step {step}: {words.strip().splitlines()[0]}. Close this program and start it again: "
+            f"a device that has failed answers nothing in the same process. {run.resume_words}"
+        )
+    if isinstance(error, OSError):
+        return unwritable(run, error)
+    if kind == "SafetensorError":
+        return f"{run.name} cannot be written or read ({words}). Check the disk and its free space. {run.resume_words}"
+    return ""
 
 
 def _execute(run: Run, cache: Path, processes: Processes) -> Iterator[Event]:

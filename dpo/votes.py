@@ -54,8 +54,9 @@ class VoteStore:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def apply(self, operations: Iterable[dict]) -> Applied:
-        """Store operations in one transaction; when this returns they are on disk.
+    def apply(self, operations: Iterable[dict], only_of: str | None = None) -> Applied:
+        """Store operations in one transaction; when this returns they are on disk. `only_of`: whose votes may be taken back,
+        besides those without a name; None: everybody's.
 
         A malformed one is refused with a reason and the others are kept; one that is known already changes nothing.
         Raises ProjectError if the disk refuses: then none was stored.
@@ -64,7 +65,7 @@ class VoteStore:
         with self._database.write() as connection:
             for operation in operations:
                 try:
-                    new += _store(connection, operation)
+                    new += _store(connection, operation, only_of)
                 except Refused as reason:
                     refused.append(str(reason))
         return Applied(new, tuple(refused))
@@ -82,7 +83,7 @@ class VoteStore:
         return self._database.read("SELECT coalesce(max(position), 0) AS last FROM votes")[0]["last"]
 
 
-def _store(connection: sqlite3.Connection, operation: object) -> int:
+def _store(connection: sqlite3.Connection, operation: object, only_of: str | None) -> int:
     """Insert one operation; 1 if it was new. Raises Refused."""
     if not isinstance(operation, dict):
         raise Refused(f"{operation!r} is not an operation")
@@ -95,7 +96,9 @@ def _store(connection: sqlite3.Connection, operation: object) -> int:
             row |= _check_vote(operation)
         case "undo":
             name = check_name(operation.get("undoes"))
-            found = connection.execute("SELECT position FROM live_votes WHERE client = ? AND number = ?", name).fetchone()
+            found = connection.execute("SELECT * FROM live_votes WHERE client = ? AND number = ?", name).fetchone()
+            if found is not None and only_of is not None and found["rater"] not in ("", only_of):
+                raise Refused(f"vote {name[1]} of {name[0]} is somebody else's")
             if found is None:
                 raise Refused(f"vote {name[1]} of {name[0]} is unknown, or taken back already")
             row["undoes"] = found["position"]

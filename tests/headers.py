@@ -8,6 +8,8 @@ import struct
 from math import prod
 from pathlib import Path
 
+from dpo.checkpoint_header import GGUF_TYPES
+
 D = "model.diffusion_model."
 BITS = {"F32": 32, "F16": 16, "BF16": 16, "F8_E4M3": 8}
 
@@ -175,10 +177,12 @@ def write_raw(path: Path, header: bytes, size: int, length: int | None = None) -
 
 def write_gguf(path: Path, tensors: dict[str, tuple[int, tuple[int, ...]]], settings: bytes = b"", num_settings: int = 0) -> Path:
     """tensors: name -> (number of its type, shape as torch counts). The weights are a hole of a GiB."""
-    parts = [b"GGUF", struct.pack("<IQQ", 3, len(tensors), num_settings), settings]
+    parts, place = [b"GGUF", struct.pack("<IQQ", 3, len(tensors), num_settings), settings], 0
     for name, (kind, shape) in tensors.items():
         parts += [struct.pack("<Q", len(name)), name.encode(), struct.pack("<I", len(shape))]
-        parts += [struct.pack("<Q", side) for side in reversed(shape)] + [struct.pack("<IQ", kind, 0)]
+        parts += [struct.pack("<Q", side) for side in reversed(shape)] + [struct.pack("<IQ", kind, place)]
+        _, values, length = GGUF_TYPES[kind]
+        place += -(-prod(shape) // values * length // 32) * 32
     with path.open("wb") as file:
         file.write(b"".join(parts))
         file.truncate(1 << 30)

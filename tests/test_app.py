@@ -152,7 +152,7 @@ def test_drift_is_told_before_it_stops_the_run(studio):
 def test_a_run_whose_process_died_is_interrupted_and_can_resume(studio):
     run = make_run(studio, "a-1", RunStarted(0, 100, 6, 2), step(1))
     report = say(studio, run)
-    assert report.headline == "a-1 was interrupted at step 1 of 100." and report.can_resume
+    assert report.headline == "a-1 stopped unexpectedly at step 1 of 100." and report.can_resume
 
 
 def test_a_run_stopped_in_the_queue_says_that_nothing_was_done(studio):

@@ -263,11 +263,13 @@ def test_a_cached_file_that_is_gone_or_torn_when_training_wants_it_is_encoded_ag
     assert batch.keys == expected.keys
 
 
-def test_files_left_empty_by_a_crash_are_encoded_before_training_begins(tmp_path):
+@pytest.mark.parametrize("share", [0, 0.5, 0.99])
+def test_files_left_empty_or_short_by_a_crash_are_encoded_before_training_begins(tmp_path, share):
     pairs = make_pairs(tmp_path / "images")
     encode(pairs, tmp_path / "cache")
     for name in cached(tmp_path / "cache"):
-        (tmp_path / "cache" / name).write_bytes(b"")
+        data = (tmp_path / "cache" / name).read_bytes()
+        (tmp_path / "cache" / name).write_bytes(data[: int(len(data) * share)])
     family = load_family(build_pipeline())
     data = encode(pairs, tmp_path / "cache", family)
     family.release_encoders()

@@ -7,7 +7,8 @@ from dpo.jobs import Job, JobRegistry
 from dpo.project import open_project
 from tests.pictures import paint_folder
 from ui.candidates_part import count_words, draw_candidates, known_prompts, read_request, report_of, set_words, standing
-from ui.session import PlaceError, Session, Studio
+from ui.places import PlaceError
+from ui.session import Session, Studio
 
 TYPED = {
     "name": " mine ", "model": "demo", "adapter": "", "strength": 1, "both": False, "prompts": "a red ball\n\n a cube \n",

@@ -4,6 +4,7 @@ import json
 import struct
 import subprocess
 import sys
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -46,7 +47,7 @@ def test_a_file_of_safetensors_is_read_as_safetensors_wrote_it(tmp_path):
     [
         ([], "its header is not a JSON object"),
         ({"a": entry(0, 8), "b": entry(4, 12)}, "the weights of 'b' lie over others"),
-        ({"a": entry(8, 16), "b": entry(12, 20)}, "lie over others or outside"),
+        ({"a": entry(0, 8), "b": entry(8, 24, shape=(4,))}, "the weights of 'b' lie over others or outside"),
         ({"a": entry(0, 8), "b": entry(1 << 40, (1 << 40) + 8)}, "the weights of 'b' lie over others or outside"),
         ({"a": entry(0, 4)}, "shape and length of 'a' do not agree"),
         ({"a": entry(8, 0)}, "shape and length of 'a' do not agree"),
@@ -57,6 +58,9 @@ def test_a_file_of_safetensors_is_read_as_safetensors_wrote_it(tmp_path):
         ({"a": entry(0, 1, "U8", (True,))}, "what it says of 'a' is not understood"),
         ({"a": {"dtype": "F32"}}, "what it says of 'a' is not understood"),
         ({"a": [1]}, "what it says of 'a' is not understood"),
+        ({"a": entry(0, 4, shape=(1,)), "b": entry(8, 16)}, "4 bytes before the weights of 'b' belong to nothing"),
+        ({"a": entry(0, 8)}, "8 bytes at its end belong to nothing"),
+        ({"a" * 10_000: entry(0, 4)}, "aaa...' do not agree"),
         ({"__metadata__": {"a": 1}}, "its metadata are not texts"),
         ({"__metadata__": []}, "its metadata are not texts"),
     ],
@@ -77,7 +81,9 @@ def test_lengths_beyond_the_file_or_beyond_reason_are_not_read(tmp_path, monkeyp
     assert "it has 2 bytes" in refusal(path)
 
 
-@pytest.mark.parametrize("header", [b"{", b"\xff", b"[" * 100_000, b'{"a":1,"a":1}', b"NaN"])
+@pytest.mark.parametrize(
+    "header", [b"{", b"\xff", b"[" * 100_000, b'{"a":1,"a":1}', b"NaN", '{"é":1}'.encode("utf-16"), b"\xff{}"]
+)
 def test_what_is_not_json_is_refused(tmp_path, header):
     assert "its header is not " in refusal(write_raw(tmp_path / "model.safetensors", header, 0))
 
@@ -95,11 +101,29 @@ def test_no_bytes_do_more_than_be_refused(tmp_path_factory, data):
                 pass
 
 
+def test_refusing_a_file_that_claims_twenty_gigabytes_takes_next_to_no_memory(tmp_path):
+    """Of the header, of one tensor, and of a header full of lists, which would be fifteen times as large in memory."""
+    size = 20 << 30
+    lies = {
+        "header": (b"{}", 0, size),
+        "tensor": (json.dumps({"a": entry(0, size, "U8", (size,))}).encode(), 0, None),
+        "lists": (b"[" + b"[]," * (10 << 20) + b"[]]", 0, None),
+    }
+    for name, (header, length, claimed) in lies.items():
+        path = write_raw(tmp_path / f"{name}.safetensors", header, length, claimed)
+        tracemalloc.start()
+        try:
+            assert "is damaged or not what its name says" in refusal(path)
+            assert tracemalloc.get_traced_memory()[1] < len(header) * 2 + (1 << 20), name
+        finally:
+            tracemalloc.stop()
+
+
 def test_pickles_are_never_opened_and_say_what_to_do(tmp_path):
-    for name in ("model.ckpt", "model.PT", "model.pth", "model.bin"):
+    for name in ("model.ckpt", "model.PT", "model.pth", "model.bin", "model.pkl"):
         path = tmp_path / name  # not even there
         assert "is a pickle, which can run any program when it is opened" in refusal(path)
-        assert "safetensors" in refusal(path)
+        assert "convert_original_stable_diffusion_to_diffusers.py --checkpoint_path FILE" in refusal(path)
     assert "is neither .safetensors nor .gguf" in refusal(tmp_path / "model.onnx")
     assert "cannot be read: No such file" in refusal(tmp_path / "model.safetensors")
 
@@ -155,6 +179,10 @@ def test_a_gguf_file_of_the_package_is_read(tmp_path):
         (
             b"GGUF" + struct.pack("<IQQ", 3, 1, 0) + text("a") + struct.pack("<IQIQ", 1, 33, 8, 0),
             "shape and type of 'a' do not agree",
+        ),
+        (
+            b"GGUF" + struct.pack("<IQQ", 3, 2, 0) + b"".join(text(name) + struct.pack("<IQIQ", 1, 2, 0, 0) for name in "ab"),
+            "the weights of 'b' lie over others",
         ),
         (
             b"GGUF" + struct.pack("<IQQ", 3, 1, 0) + text("a") + struct.pack("<IQIQ", 1, 1 << 40, 0, 0),

@@ -77,6 +77,30 @@ def test_a_torn_checkpoint_falls_back_to_the_one_before_and_says_so(checkpoints,
     assert len(problems) == 1 and problems[0].startswith("step-000002.pt cannot be read")
 
 
+def test_a_flipped_bit_which_pytorch_would_load_without_a_word_is_found(checkpoints, part, run):
+    save_all(checkpoints, part, [1, 2])
+    checkpoints.save_best(2)
+    for path in (run.checkpoints / "step-000002.pt", run.best):
+        flip_a_bit_of_the_value(path)
+        assert torch.load(path)["part"]["value"] != 2.0
+    step, problems = checkpoints.load_newest()
+    assert (step, part.value) == (1, 1.0)
+    assert problems == [
+        "step-000002.pt cannot be read (archive/data/0 in it is damaged): step-000001.pt, the checkpoint before it, is used."
+    ]
+    assert checkpoints.load_best("part") == 0 and part.value == 1.0
+    flip_a_bit_of_the_value(run.checkpoints / "step-000001.pt")
+    step, problems = checkpoints.load_newest()
+    assert step == 0 and problems[-1].endswith("in it is damaged): the run begins anew.") and part.value == 1.0
+
+
+def flip_a_bit_of_the_value(path):
+    data = path.read_bytes()
+    value = next(value for value in (2.0, 1.0) if torch.tensor(value).numpy().tobytes() in data)
+    place = data.index(torch.tensor(value).numpy().tobytes())
+    path.write_bytes(data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :])
+
+
 def test_a_disk_that_refuses_leaves_what_was_saved_before(checkpoints, part, run, monkeypatch):
     save_all(checkpoints, part, [1])
 

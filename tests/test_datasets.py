@@ -9,7 +9,8 @@ from dpo.project import open_project
 from tests.pictures import paint_folder
 from ui.dataset_jobs import Stopped, Task, Tasks
 from ui.datasets import Datasets, begin_export, begin_import, keep_live, stop_task
-from ui.session import PlaceError, Studio, page_session, project_secret, restore_session
+from ui.places import PlaceError
+from ui.session import Studio, page_session, project_secret, restore_session
 
 
 @pytest.fixture

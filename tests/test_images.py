@@ -66,6 +66,29 @@ def test_orientation_is_applied(studio, client, folder):
     assert decode(client.get(image_url(studio, key_of(studio, folder / "a.jpg")))).size == (200, 300)
 
 
+@pytest.mark.parametrize("side", [300, 3000])
+@pytest.mark.parametrize("kind", ["thumb", "preview", "full"])
+def test_an_image_does_not_say_where_it_was_taken(studio, client, folder, side, kind):
+    exif = Image.Exif()
+    exif[0x8825] = {1: "N", 2: (48.0, 51.0, 29.6), 3: "E", 4: (2.0, 17.0, 40.2)}  # latitude and longitude
+    exif[0x010F] = "a camera of somebody's"
+    path = folder / "a.jpg"
+    plain("green", (side, 200)).save(path, exif=exif)
+    assert b"a camera of" in path.read_bytes() and Image.open(path).getexif().get_ifd(0x8825)
+    response = client.get(image_url(studio, key_of(studio, path), kind))
+    assert not decode(response).getexif() and b"a camera of" not in response.content and b"Exif" not in response.content
+
+
+def test_a_shared_page_shows_no_image_from_outside_what_it_reaches(studio, client, folder):
+    key = key_of(studio, write_prompted(folder / "a.png", "a", plain()))
+    address = image_url(studio, key)
+    studio.is_shared = True
+    answer = client.get(address)
+    assert answer.status_code == 404 and "--root" in answer.text and answer.headers["cache-control"] == "no-store"
+    studio.roots = (folder,)
+    assert client.get(address).status_code == 200
+
+
 def test_answers_are_private_kept_long_and_not_sniffed(studio, client, folder):
     path = write_prompted(folder / "a.png", "a", plain())
     headers = client.get(image_url(studio, key_of(studio, path))).headers

@@ -33,7 +33,7 @@ def test_the_same_work_twice_is_refused_with_a_sentence():
     finish(jobs.submit("train", "training cats", "cats", lambda job: None))
 
 
-def test_a_mistake_becomes_the_jobs_message_and_the_queue_goes_on(capsys):
+def test_a_mistake_becomes_the_jobs_message_and_the_queue_goes_on(caplog):
     def mistake(job):
         raise StudioError("The disk is full.")
 
@@ -44,7 +44,7 @@ def test_a_mistake_becomes_the_jobs_message_and_the_queue_goes_on(capsys):
     first, second = (finish(jobs.submit("train", "training", work.__name__, work)) for work in (mistake, bug))
     assert (first.state, first.message) == ("failed", "The disk is full.")
     assert second.state == "failed" and "KeyError: 'parameters'" in second.message
-    assert "KeyError" in capsys.readouterr().err
+    assert "KeyError" in caplog.text and "in bug" in caplog.text
     assert finish(jobs.submit("train", "training", "c", lambda job: 42)).result == 42
 
 

@@ -29,6 +29,15 @@ def test_a_group_is_one_pages_until_its_lease_runs_out(leases, clock):
     assert leases.hold("page-b", ["g1", "g3"]) == {"g1", "g3"}
 
 
+def test_a_clock_that_is_put_back_leaves_no_group_to_a_page_that_is_gone(leases, clock):
+    """Its lease would run out when the clock is there again: in an hour, or tomorrow."""
+    leases.hold("page-a", ["g1", "g2"])
+    clock.now -= 3600
+    assert leases.of_others("page-b") == set()
+    assert leases.hold("page-b", ["g1"]) == {"g1"}
+    assert leases.hold("page-a", ["g1", "g2"]) == {"g2"}  # a page that is still there renews its own
+
+
 def test_a_page_that_goes_on_asking_keeps_its_groups(leases, clock):
     for _ in range(5):
         assert leases.hold("page-a", ["g1"]) == {"g1"}

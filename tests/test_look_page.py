@@ -29,7 +29,8 @@ from ui.look_form import (
     read_strengths,
     sampler_choices,
 )
-from ui.session import PlaceError, Studio, project_secret
+from ui.places import PlaceError
+from ui.session import Studio, project_secret
 from ui.words import report_look
 
 ADAPTER = Path("cats.safetensors")

@@ -1,4 +1,3 @@
-import shutil
 import sqlite3
 import threading
 
@@ -105,18 +104,6 @@ def test_a_broken_index_is_made_anew_and_a_scan_fills_it(tmp_path):
     paint_folder(tmp_path / "images", prompts=1, per_prompt=2)
     project = open_project(tmp_path / "project")
     assert project.library.scan(tmp_path / "images").read == 2
-
-
-def test_broken_picks_point_to_their_backup_and_it_has_them(tmp_path):
-    first = open_project(tmp_path / "first")
-    broken = tmp_path / "broken"  # another folder: this process still holds the first one's database
-    broken.mkdir()
-    shutil.copy(first.path / "picks.backup.sqlite", broken)
-    (broken / "picks.sqlite").write_bytes(b"this is no database" * 1000)
-    with pytest.raises(ProjectError, match=r"picks\.backup\.sqlite"):
-        open_project(broken)
-    shutil.copy(broken / "picks.backup.sqlite", broken / "picks.sqlite")
-    assert open_project(broken).id == first.id
 
 
 def test_the_backup_is_a_whole_database(tmp_path):

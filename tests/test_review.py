@@ -17,8 +17,9 @@ from dpo.picks import ImportedPair, PickedPair
 from dpo.project import open_project
 from ui.dataset_jobs import LiveKeeper, Tasks, adopt
 from ui.datasets import Datasets, begin_export, begin_import, keep_live
+from ui.places import PlaceError
 from ui.review_answers import Checkup, answer_pairs, answer_remove_gone, choose_pairs, pair_id, read_wanted
-from ui.session import PlaceError, Session, Studio, page_session
+from ui.session import Session, Studio, page_session
 from ui.words import ago
 
 

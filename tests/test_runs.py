@@ -112,6 +112,22 @@ def test_runs_are_listed_newest_first_and_an_unknown_one_names_those_there_are(t
         find_run(tmp_path, "three")
 
 
+def test_a_run_made_after_the_clock_was_put_back_is_the_newest_all_the_same(tmp_path):
+    for name in ("one", "two"):
+        create_run(tmp_path, name, TrainConfig(), PAIRS)
+    os.utime(tmp_path / "one" / "config.json", (2e9, 2e9))
+    made = [create_run(tmp_path, name, TrainConfig(), PAIRS).made for name in ("three", "four")]
+    assert [run.name for run in list_runs(tmp_path)] == ["four", "three", "one", "two"] and len(set(made)) == 2
+
+
+def test_a_run_says_from_which_checkpoint_a_resume_goes_on(tmp_path):
+    run = create_run(tmp_path, "cats", TrainConfig(), PAIRS)
+    assert run.resume_words == "Resume starts it again: there is no checkpoint yet."
+    for name in ("step-000002.pt", "step-000010.pt", "step-000011.partial", "best.pt"):
+        (run.checkpoints / name).touch()
+    assert run.resume_words == "Resume goes on from the checkpoint of step 10."
+
+
 def test_a_run_of_likes_and_rankings_keeps_them_and_says_what_is_missing(tmp_path):
     items = [Like("a cat", f"{number}.png", number % 2 == 0) for number in range(3)] + [Ranking("a dog", ("a", "b", "c"))]
     run = create_run(tmp_path, "likes", TrainConfig(loss="kto"), items)
@@ -132,6 +148,9 @@ def test_prompts_held_out_are_remembered(tmp_path):
     assert run.held_out == []
     run.hold_out(["eine Katze", "a dog"])
     assert find_run(tmp_path, "cats").held_out == ["eine Katze", "a dog"]
+    (run.path / "held_out.json").write_text('["eine Ka')
+    with pytest.raises(RunError, match="held_out.json cannot be read.*Resume the run"):
+        _ = run.held_out
 
 
 @pytest.mark.parametrize(

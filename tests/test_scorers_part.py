@@ -13,9 +13,10 @@ from tests.asking import Page, open_painted
 from tests.clip import save_clip
 from tests.operations import best_worst, keys, review
 from ui.picker_answers import answer_page
+from ui.places import PlaceError
 from ui.review_answers import Checkup, answer_pairs
 from ui.scorers_part import add_pairs, begin_scoring, discard_pairs, stop_scoring, tell_scores
-from ui.session import PlaceError, Session, Studio, page_session
+from ui.session import Session, Studio, page_session
 from ui.shelf_answers import answer_lines
 
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.client
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
 import urllib.parse
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -21,10 +25,13 @@ from dpo.jobs import JobRegistry
 from dpo.pairs import Pair
 from dpo.project import open_project
 from dpo.runs import Run, create_run
+from dpo.users import Users
 from ui import create_app, launch
 from ui.downloads import adapter_url
-from ui.security import DoorError, Guard, Login, check_doors, choose_port, is_loopback, parse_auth
-from ui.session import PlaceError, Studio, project_secret
+from ui.login import Login
+from ui.places import PlaceError, Places
+from ui.security import DoorError, Guard, check_doors, choose_port, is_loopback, parse_auth
+from ui.session import Studio, project_secret
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 EVIL = "https://evil.example"
@@ -134,12 +141,12 @@ def test_nothing_is_open_that_the_page_does_not_need(port):
     assert ask(port, "/gradio_api/file=" + str(REPOSITORY / "app.py"))[0] in (403, 404)
 
 
-def test_without_a_login_only_the_login_page_and_signed_addresses_answer(guarded_port, studio):
-    for path in ("/config", "/gradio_api/info", "/gradio_api/queue/data?session_hash=s"):
+def test_without_a_login_only_the_login_page_answers(guarded_port, studio):
+    for path in ("/config", "/gradio_api/login_check", "/gradio_api/queue/data?session_hash=s"):
         assert ask(guarded_port, path)[0] == 401, path
     for path in ("/gradio_api/queue/join", "/gradio_api/run/predict", "/gradio_api/component_server", "/gradio_api/upload"):
         assert ask(guarded_port, path, method="POST", body="{}")[0] == 401, path
-    assert ask(guarded_port, "/studio/image/preview-0000-0000")[0] == 404
+    assert ask(guarded_port, "/studio/image/preview-0000-0000")[0] == 401
 
 
 def test_a_login_opens_the_page(guarded_port):
@@ -174,13 +181,21 @@ def test_a_machine_with_many_addresses_answers_to_each_but_not_to_strange_names(
 
 @pytest.mark.parametrize(
     ("host", "share", "flag"),
-    [("0.0.0.0", False, "--host 0.0.0.0"), ("192.168.1.7", False, "--host"), ("127.0.0.1", True, "--share")],
+    [("0.0.0.0", False, "--host 0.0.0.0"), ("192.168.1.7", False, "--host")],
 )
 def test_opening_to_strangers_needs_a_password(host, share, flag):
     with pytest.raises(DoorError, match=f"^{flag}.*add --auth user:password"):
         check_doors(host, None, share)
     assert check_doors(host, "me:password", share).lets_others_in
     assert not check_doors("127.0.0.1", None, share=False).lets_others_in
+
+
+def test_a_public_link_without_a_login_gets_one_that_nobody_guesses():
+    one, other = check_doors("127.0.0.1", None, share=True), check_doors("127.0.0.1", None, share=True)
+    assert len(one.password) >= 20 and one.password != other.password
+    assert one.login.users.is_password("owner", one.password) and not one.login.users.is_password("owner", other.password)
+    assert one.password not in repr(one)
+    assert check_doors("127.0.0.1", "me:password", share=True).password == ""
 
 
 def test_a_public_link_answers_to_names_under_its_domain_only():
@@ -212,31 +227,78 @@ def test_what_is_loopback():
     assert not any(map(is_loopback, ("0.0.0.0", "::", "192.168.1.7", "example.org", "localhost.example.org", "")))
 
 
-def test_ten_wrong_passwords_close_the_login_for_a_minute():
+def guess(login: Login, name: str, password: str, times: int = 1) -> bool:
+    """What the last of so many tries at once came to."""
+
+    async def all_of_them() -> list[bool]:
+        return await asyncio.gather(*(login.check(name, password) for _ in range(times)))
+
+    with ThreadPoolExecutor(1) as apart:  # a browser test before may have left a loop in this one
+        return apart.submit(asyncio.run, all_of_them()).result()[-1]
+
+
+def test_ten_wrong_passwords_close_a_name_for_a_minute_and_no_other_one():
     now = [100.0]
-    login = Login("me", "right", clock=lambda: now[0])
-    assert login("me", "right") and not login("me", "réght") and not login("you", "right")
-    for _ in range(8):
-        login("me", "guess")
-    assert not login("me", "right"), "ten wrong ones: closed to the right one too"
+    login = Login(Users([parse_auth("me:password"), parse_auth("you:other word")]), clock=lambda: now[0])
+    assert guess(login, "me", "password") and not guess(login, "me", "passwörd") and not guess(login, "you", "password")
+    guess(login, "me", "a guess", times=30)
+    assert not guess(login, "me", "password"), "closed to the right one too"
+    assert guess(login, "you", "other word"), "somebody else notices nothing"
     now[0] += 61
-    assert login("me", "right")
+    assert guess(login, "me", "password")
+
+
+def test_names_that_nobody_has_are_guessed_a_hundred_times_a_minute_and_shut_nobody_out(monkeypatch):
+    users = Users([parse_auth("me:password")])
+    tried = []
+    monkeypatch.setattr(users, "is_password", lambda name, password: tried.append(name) or (name, password) == ("me", "password"))
+    login = Login(users)
+    for number in range(150):
+        guess(login, f"nobody-{number}", "password")
+    assert len(tried) == 100
+    assert guess(login, "me", "password")
+
+
+def test_right_passwords_do_not_count_as_guesses():
+    login = Login(Users([parse_auth("me:password")]))
+    assert all(guess(login, "me", "password") for _ in range(12))
 
 
 def test_a_password_is_not_printed():
     assert "hunter22" not in repr(parse_auth("me:hunter22"))
 
 
-def test_a_shared_page_reaches_nothing_outside_the_project(studio, tmp_path):
-    shared = Studio(studio.project, studio.jobs, studio.secret, is_shared=True)
-    for outside in (str(tmp_path), "/etc/passwd", "~/x", "../x", f"{studio.project.path}/../x"):
-        with pytest.raises(PlaceError, match="outside the project"):
-            shared.check_place(outside)
-    for inside in ("demo", "", "owner/name", str(studio.project.path / "runs")):
-        shared.check_place(inside)
-    with pytest.raises(PlaceError):
-        shared.check_place("owner/name", is_model=False)
+def test_a_shared_page_reaches_the_project_and_what_its_owner_opened(studio, tmp_path):
+    (tmp_path / "open").mkdir()
+    (tmp_path / "open" / "link").symlink_to(tmp_path)
+    shared = replace(studio, is_shared=True, roots=(tmp_path / "open",), models=frozenset({"owner/name"}))
+    project = studio.project.path
+    outside = (
+        str(tmp_path), "/etc/passwd", "~/x", "../x", f"{project}/../x", f"{tmp_path}/open/link", f"{tmp_path}/open/../x",
+        f"{tmp_path}/opened", f"{tmp_path}/OPEN/../x", "file:///etc/passwd", "runs/cats", ".", "~",
+    )  # fmt: skip
+    for place in outside:
+        for is_model in (False, True):
+            with pytest.raises(PlaceError, match="outside the project|not among the models"):
+                shared.check_place(place, is_model)
+    for place in ("demo", "", "owner/name", str(project / "runs"), str(tmp_path / "open" / "x")):
+        shared.check_place(place)
+    for place in ("owner/name", "demo"):
+        with pytest.raises(PlaceError):
+            shared.check_place(place, is_model=False)
     studio.check_place(str(tmp_path))  # on one's own machine, anything one can read
+
+
+def test_a_model_that_a_shared_page_may_not_load_is_refused_with_how_to_allow_it(studio):
+    with pytest.raises(PlaceError, match="other/name is not among the models.*--model other/name"):
+        replace(studio, is_shared=True).check_place("other/name")
+
+
+@pytest.mark.parametrize("text", ["a\0b", "x" * 300, "x" * 5000, "~nobody-of-this-name/x", "\\\\server\\share", "//server/share"])
+def test_what_can_be_no_path_is_said_and_not_looked_for(text, tmp_path):
+    for places in (Places(), Places((tmp_path,))):
+        with pytest.raises(PlaceError, match="not a path on this machine"):
+            places.check(text)
 
 
 def test_the_projects_secret_is_kept_and_private(tmp_path):
@@ -272,9 +334,31 @@ def start(*flags: str, project: Path) -> subprocess.CompletedProcess:
     return subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=60, env=environment)
 
 
-@pytest.mark.parametrize("flags", [("--share",), ("--host", "0.0.0.0"), ("--auth", "nonsense")])
-def test_the_app_refuses_with_one_sentence_and_status_2(flags, tmp_path):
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [(("--host", "0.0.0.0"), "--auth"), (("--auth", "nonsense"), "--auth"), (("--auth", "me:short"), "8 or more"),
+     (("--users", "nowhere"), "python -m dpo users"), (("--root", "nowhere"), "--root")],
+)  # fmt: skip
+def test_the_app_refuses_with_one_sentence_and_status_2(flags, said, tmp_path):
     refused = start(*flags, project=tmp_path / "project")
     assert refused.returncode == 2
-    assert len(refused.stderr.strip().splitlines()) == 1 and "--auth" in refused.stderr
+    assert len(refused.stderr.strip().splitlines()) == 1 and said in refused.stderr
     assert not (tmp_path / "project").exists(), "nothing is made before the doors are checked"
+
+
+def test_a_public_link_that_could_not_be_made_is_said_plainly_and_its_password_once(tmp_path, monkeypatch, capsys):
+    def fail(**settings):
+        raise RuntimeError("the tunnel is down")
+
+    monkeypatch.setattr("gradio.networking.setup_tunnel", fail)
+    with served(make_studio(tmp_path), share=True) as port:
+        said = capsys.readouterr().out
+        assert ask(port, "/config")[0] == 401
+    assert said.count("No public link could be made; the page is on this machine only.") == 1
+    password = re.search(r"Log in as owner with the password (\S+) ", said)[1]
+    assert said.count(password) == 1 and len(password) >= 20
+
+
+def test_a_page_behind_a_proxy_answers_to_the_name_it_was_given(studio):
+    doors = check_doors("0.0.0.0", "me:password", False, own_names=["Gpu-1.Example.net"])
+    assert "gpu-1.example.net" in doors.names and "example.net" not in doors.names

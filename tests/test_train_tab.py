@@ -17,7 +17,8 @@ from dpo.pairs import Pair
 from dpo.project import open_project
 from dpo.runs import Run, RunError, create_run
 from tests.browser.training import HOSTILE, paint_samples
-from ui.session import PlaceError, Session, Studio
+from ui.places import PlaceError
+from ui.session import Session, Studio
 from ui.train_fill import from_browser, remembered
 from ui.train_form import FROM_PAIRS, check_places, create_form, read_config
 from ui.train_probe import probe_lines

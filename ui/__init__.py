@@ -2,31 +2,53 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import replace
 
 import gradio as gr
 
-from dpo.jobs import Job
 from dpo.runs import Run
 from dpo.training import stop_training
 from ui import downloads, images, train_samples
 from ui.compare_tab import create_compare_tab
+from ui.login import SpaceLogin
 from ui.pairs_tab import create_pairs_tab
-from ui.parts import job_part, text_part
-from ui.security import Doors, launch_settings
-from ui.session import Session, Studio, restore_session, stored_session
+from ui.parts import job_part, rights_part, text_part
+from ui.project_part import create_project_part
+from ui.rights import open_to
+from ui.security import HOST_NAME, Doors, launch_settings
+from ui.session import Session, Studio, Tab, restore_session, stored_session, told
+from ui.space import create_warning
 from ui.theme import CSS_FILES, create_theme
 from ui.train_tab import create_train_tab
-from ui.words import JOB_TABS, job_line
+from ui.words import JOB_TABS
 
+log = logging.getLogger(__name__)
 SHOW_REVIEW = "() => document.querySelector('#review-step').scrollIntoView()"
 TABS = {"pairs": create_pairs_tab, "train": create_train_tab, "compare": create_compare_tab}
+# What Gradio holds of a page stays after it is gone: 1.5 MB, until so many others have come. An open page is never among
+# the oldest, for its pulse is heard. Files that were sent and never taken in go after a day, looked for every hour.
+MOST_SESSIONS = 100
+LEFT_FILES = (3600, 86400)  # seconds
+MOST_WAITING = 1000  # events: a page that loads brings ten, and fifty may be loaded at once
+SECONDS_BETWEEN_QUEUE_LOOKS = 0.01  # Gradio looks a thousand times a second, which takes a twentieth of a core
 
 
-def create_app(studio: Studio) -> gr.Blocks:
+class Page(gr.Blocks):
+    """Gradio signs people in where a page has its button for that. Ours lies in front of the page (ui/login.py)."""
+
+    has_accounts = False  # people sign in with theirs
+
+    @property
+    def expects_oauth(self) -> bool:
+        return self.has_accounts
+
+
+def create_app(studio: Studio) -> Page:
     """Build the page. Building reads no run and no image: `load` fills it in, and again on every reload."""
-    with gr.Blocks(title=f"{studio.project.path.name} - Image DPO Studio", analytics_enabled=False, fill_width=True) as page:
+    title = f"{studio.project.path.name} - Image DPO Studio"
+    with Page(title=title, analytics_enabled=False, fill_width=True, delete_cache=LEFT_FILES) as page:
         session = gr.State(Session())
         remembered = gr.BrowserState(
             stored_session(Session()),
@@ -35,20 +57,28 @@ def create_app(studio: Studio) -> gr.Blocks:
         )
         text_part(studio.project.path.name, elem_id="project")
         job = job_part()
+        rights = rights_part()
+        if studio.project.mended:
+            text_part(studio.project.mended, tone="warn", elem_id="mended")
         with gr.Tabs(elem_id="tabs") as tabs:
             places, made = [], []
             for name, create_tab in TABS.items():
                 with gr.Tab(name.capitalize(), id=name, elem_id=f"tab-{name}") as place:
                     places.append(place)
+                    create_warning(studio.space)
                     made.append(create_tab(studio, session))
+        create_project_part(studio, session)
 
-        def restore(stored: object, request: gr.Request) -> Session:
-            return replace(restore_session(stored), login=request.username or "")
+        @open_to("viewer")
+        def restore(stored: object, request: gr.Request) -> tuple[Session, dict]:
+            restored = told(restore_session(stored, studio.places), request)
+            return restored, gr.HTML(role=restored.role)
 
-        loaded = page.load(restore, remembered, session, show_progress="hidden")
+        loaded = page.load(restore, remembered, [session, rights], show_progress="hidden")
         for place, tab in zip(places, made, strict=True):
-            loaded.then(tab.refresh, session, tab.outputs, show_progress="hidden")
-            place.select(tab.refresh, session, tab.outputs, show_progress="hidden")
+            refresh = _refreshing(tab)  # a page may ask for a tab before it was told who is at it
+            loaded.then(refresh, session, tab.outputs, show_progress="hidden")
+            place.select(refresh, session, tab.outputs, show_progress="hidden")
         for tab, place, following in zip(made, places[1:], made[1:], strict=False):
             if tab.next is not None:
                 led = tab.next.click(lambda to=place.id: gr.Tabs(selected=to), None, tabs, show_progress="hidden")
@@ -60,21 +90,12 @@ def create_app(studio: Studio) -> gr.Blocks:
         reviewed.then(pairs.refresh, session, pairs.outputs, show_progress="hidden").then(None, js=SHOW_REVIEW)
         begun = compare.begun.change(lambda: gr.Tabs(selected="pairs"), None, tabs, show_progress="hidden")
         train.follow(begun.then(pairs.refresh, session, pairs.outputs, show_progress="hidden"))
-        session.change(stored_session, session, remembered, show_progress="hidden")
+        session.change(open_to("viewer")(stored_session), session, remembered, show_progress="hidden")
 
-        def look() -> gr.HTML:
-            return gr.HTML(job=_shown(studio.jobs.current()))
-
-        def follow(current: Session, run: str, export: str, probe: str, event: gr.EventData) -> tuple:
-            """One event for all that follows jobs. A tab that nobody looks at is brought up to date when it is shown."""
-            is_seen = event.tab == "train"
-            followed = train.look(current, run, export, probe) if is_seen else (gr.skip(),) * len(train.followed)
-            return look(), *followed
-
-        page.load(look, None, job, show_progress="hidden")
         quiet = {"queue": False, "trigger_mode": "always_last", "show_progress": "hidden"}
-        pairs.pulse.job_news(follow, [session, *train.seen], [job, *train.followed], **quiet)
+        pairs.pulse.run_news(train.look, [session, *train.seen], train.followed, **quiet)
 
+        @open_to("viewer")
         def go() -> gr.Tabs:
             current = studio.jobs.current()
             return gr.Tabs(selected=JOB_TABS[current.kind]) if current else gr.skip()
@@ -83,16 +104,30 @@ def create_app(studio: Studio) -> gr.Blocks:
     return page
 
 
-def launch(page: gr.Blocks, studio: Studio, doors: Doors, port: int, wait: bool = True) -> None:
+def _refreshing(tab: Tab) -> Callable[..., tuple]:
+    @open_to("viewer")
+    def refresh(current: Session, request: gr.Request) -> tuple:
+        return tab.refresh(told(current, request))
+
+    return refresh
+
+
+def launch(page: Page, studio: Studio, doors: Doors, port: int, wait: bool = True) -> None:
     """Serve the page; says where it is, and with `wait` returns only when it is closed."""
     routes = [*images.routes(studio), *downloads.routes(studio), *train_samples.routes(studio)]
-    page.queue(max_size=32, api_open=False, default_concurrency_limit=4)
+    page.has_accounts = isinstance(doors.login, SpaceLogin)
+    page.queue(max_size=MOST_WAITING, api_open=False, default_concurrency_limit=4)
+    page._queue.sleep_when_free = SECONDS_BETWEEN_QUEUE_LOOKS
     page.launch(
         **launch_settings(doors, port, routes),
-        theme=create_theme(), css_paths=CSS_FILES, prevent_thread_lock=True,
+        theme=create_theme(), css_paths=CSS_FILES, prevent_thread_lock=True, state_session_capacity=MOST_SESSIONS,
     )  # fmt: skip
+    log.info("open on port %d, %s", port, "shared" if doors.lets_others_in else "for this machine alone")
     if doors.share and not page.share_url:
+        log.warning("no public link could be made")
         print("No public link could be made; the page is on this machine only.")
+    if doors.password:
+        print(f"Log in as {HOST_NAME} with the password {doors.password} (made up for this start, and shown this once).")
     print(f"Image DPO Studio is open at {page.share_url or page.local_url} (Ctrl+C closes it).", flush=True)
     if wait:
         with suppress(KeyboardInterrupt):
@@ -110,8 +145,3 @@ def finish_jobs(studio: Studio, patience: float = 60.0) -> None:
         job.stop.set()
     for job in studio.jobs.active():
         job.finished.wait(patience)
-
-
-def _shown(job: Job | None) -> dict:
-    share = job.done / job.total if job and job.total else 0.0
-    return {"text": job_line(job), "share": share, "active": job is not None}

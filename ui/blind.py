@@ -7,7 +7,6 @@ blind_answers.py. Nothing in its page says which image is whose; the result come
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,7 +18,8 @@ from dpo.runs import Run, list_runs
 from ui.blind_answers import CARD_ANSWERS, VOTER_ANSWERS, describe_card
 from ui.parts import read_files, text_part
 from ui.picker_answers import LONGEST_NAME
-from ui.session import Session, Studio, chosen_run, page_session, serve
+from ui.rights import least_role, open_to
+from ui.session import Session, Studio, attaching, chosen_run, page_session, serve
 
 SCRIPTS = ("storage.js", "blind.js", "picker_stage.js", "picker_zoom.js", "blind_keys.js")
 STYLES = ("picker.css", "blind.css")
@@ -129,9 +129,6 @@ def create_blind_part(studio: Studio, session: gr.State) -> BlindPart:
     shown = gr.State(["", ""])
     offered = gr.State("")  # the run that the session looks at; what was chosen here stands until that changes
 
-    def page(current: Session, request: gr.Request) -> gr.HTML:
-        return gr.HTML(session=page_session(studio, replace(current, login=request.username or "")))
-
     def begin(current: Session, *values) -> tuple:
         try:
             job = start_test(studio.project, studio.jobs, _read_form(studio, Form(*values)))
@@ -139,6 +136,7 @@ def create_blind_part(studio: Studio, session: gr.State) -> BlindPart:
             return gr.HTML(text=str(error), tone="bad"), gr.skip(), gr.skip()
         return gr.HTML(text=""), gr.Accordion(open=False), gr.HTML(started=[job.key])
 
+    @open_to("viewer")
     def show(current: Session, event: gr.EventData) -> tuple:
         try:
             described = describe_card(studio, str(event.test), str(event.question))
@@ -147,11 +145,12 @@ def create_blind_part(studio: Studio, session: gr.State) -> BlindPart:
         return gr.HTML(card=described, session=page_session(studio, current)), [event.test, event.question]
 
     quiet = {"queue": False, "show_progress": "hidden"}
-    voting.attach(page, session, voting, **quiet)
+    voting.attach(attaching(studio, show_voting, "viewer"), session, voting, **quiet)
     start.click(begin, [session, *form], [problem, new, voting], show_progress="hidden")
     news = voting.show_result(show, session, [card, shown], show_progress="hidden")
     news.then(None, js=TO_CARD)
 
+    @open_to("viewer")
     def offer(name: str) -> str:
         run = next((run for run in _runs_with_adapter(studio) if run.name == name), None)
         return str(run.adapter) if run else gr.skip()
@@ -161,12 +160,17 @@ def create_blind_part(studio: Studio, session: gr.State) -> BlindPart:
         run = chosen if chosen in runs else runs[0] if runs else None
         is_first = not list_tests(studio.project)
         return (
-            gr.Dropdown(choices=[(run.name, str(run.adapter)) for run in runs]), run.name if run else "",
-            gr.Accordion(open=True) if is_first else gr.skip(), gr.HTML(session=page_session(studio, current)),
+            gr.Dropdown(choices=[(run.name, str(run.adapter)) for run in runs]) if current.is_owner else gr.skip(),
+            run.name if run and current.is_owner else gr.skip(),
+            gr.Accordion(open=True) if is_first else gr.skip(), show_voting(studio, current),
         )  # fmt: skip
 
     offered.change(offer, offered, form.adapter, show_progress="hidden")
     return BlindPart(refresh, [form.adapter, offered, new, voting], shown, news, card.pairs_made, scorers)
+
+
+def show_voting(studio: Studio, session: Session) -> dict:
+    return gr.HTML(session=page_session(studio, session))
 
 
 def _create_form() -> tuple[Form, gr.Button, gr.HTML]:
@@ -223,4 +227,7 @@ def _runs_with_adapter(studio: Studio) -> list[Run]:
 
 
 def _serve(studio: Studio, answers: dict[str, Callable]) -> list[Callable[[dict], dict]]:
-    return [serve(studio, name, lambda view, payload, answer=answer: answer(studio, payload)) for name, answer in answers.items()]
+    return [
+        serve(studio, name, lambda view, payload, answer=answer: answer(studio, payload), least_role(answer))
+        for name, answer in answers.items()
+    ]

@@ -31,11 +31,15 @@ from ui.blind_words import (
 from ui.downloads import export_url
 from ui.images import file_url
 from ui.picker_answers import LONGEST_NAME
+from ui.rights import OWNER, may, open_to
 from ui.session import Studio, limit, token_login
+from ui.words import shown_prompt
 
 MOST_OPERATIONS, MOST_SCREENS, MOST_HELD, MOST_RECENT = 100, 12, 64, 24
+NO_VOTER = "voting is for a login with the role rater"
 
 
+@open_to("viewer")
 def answer_voter(studio: Studio, payload: dict) -> dict:
     """Store the page's votes, then say what is next of a test and a question.
 
@@ -44,8 +48,10 @@ def answer_voter(studio: Studio, payload: dict) -> dict:
     """
     rater = token_login(payload) or _text(payload, "rater").strip()[:LONGEST_NAME]
     operations = [entry for entry in _list(payload, "operations") if isinstance(entry, dict)][:MOST_OPERATIONS]
-    kept, refused = _resolve(studio, operations, token_login(payload))
-    applied = studio.project.votes.apply(kept) if kept else None
+    may_vote = may(payload.get("role", OWNER), "rater")
+    kept, refused = _resolve(studio, operations, token_login(payload)) if may_vote else ([], [NO_VOTER][: len(operations)])
+    only_of = None if payload.get("role", OWNER) == OWNER else token_login(payload)
+    applied = studio.project.votes.apply(kept, only_of) if kept else None
     tests = list_tests(studio.project)
     answer = {"stored": len(operations), "refused": [*refused, *(applied.refused if applied else ())]}
     if not tests:
@@ -57,7 +63,8 @@ def answer_voter(studio: Studio, payload: dict) -> dict:
     ready, seen = test.ready(), {vote.item for vote in votes if vote.rater == rater}
     have = {number for number in _list(payload, "have")[:MOST_HELD] if isinstance(number, int)}
     waiting = _in_order(test, rater, [item for item in ready if item.number not in seen], votes)
-    screens = [item for item in waiting if item.number not in have][: limit(payload.get("want"), MOST_SCREENS)]
+    want = limit(payload.get("want"), MOST_SCREENS) if may_vote else 0
+    screens = [item for item in waiting if item.number not in have][:want]
     job = studio.jobs.find("test", test.name)
     is_making = job is not None and job.is_active
     return answer | {
@@ -67,7 +74,7 @@ def answer_voter(studio: Studio, payload: dict) -> dict:
         "done": len(seen), "total": len(test.items), "left": len(waiting),
         "making": {"words": making_words(test, len(ready), job), "active": is_making, "missing": len(ready) < len(test.items)},
         "verdict": _verdict(outcome),
-        "recent": _recent(studio, test, votes, rater) if payload.get("recent") is True else None,
+        "recent": _recent(studio, test, votes, rater) if payload.get("recent") is True and may_vote else None,
     }  # fmt: skip
 
 
@@ -76,6 +83,8 @@ def make_images(studio: Studio, payload: dict) -> dict:
     test = find_test(studio.project, _text(payload, "test"))
     job = studio.jobs.find("test", test.name)
     if payload.get("do") == "resume":
+        studio.check_place(test.model)
+        studio.check_place(test.adapter, is_model=False)
         resume_test(studio.project, studio.jobs, test)
     elif job is not None and not studio.jobs.cancel(job):
         job.stop.set()
@@ -92,7 +101,8 @@ def describe_card(studio: Studio, test: str, question: str) -> dict:
         "rate": rate_words(verdict), "words": verdict_words(verdict, named=True), "needed": needed_words(verdict),
         "low": low, "high": high, "at": verdict.rate, "facts": card_facts(outcome), "bootstrap": bootstrap_words(outcome),
         "prompts": [
-            {"prompt": line.prompt, "wins": line.wins, "votes": line.votes, "ties": line.ties} for line in outcome.prompts
+            {"prompt": shown_prompt(line.prompt), "wins": line.wins, "votes": line.votes, "ties": line.ties}
+            for line in outcome.prompts
         ],
         "voters": [voter_words(voter) for voter in outcome.voters],
         "pairs": _pictures(studio, outcome), "decisions": len(outcome.decisions),
@@ -174,7 +184,7 @@ def _screen(studio: Studio, test: BlindTest, item: BlindItem, left: str = "") ->
         random.shuffle(sides)
     images = [_image(studio, test, item, side) for side in sides]
     aspect = images[0]["width"] / images[0]["height"]
-    return {"item": item.number, "mode": "duel", "prompt": item.prompt, "aspect": aspect, "images": images}
+    return {"item": item.number, "mode": "duel", "prompt": shown_prompt(item.prompt), "aspect": aspect, "images": images}
 
 
 def _image(studio: Studio, test: BlindTest, item: BlindItem, side: str) -> dict:
@@ -197,7 +207,8 @@ def _pictures(studio: Studio, outcome: Outcome) -> list[dict]:
     found = []
     for item in drawn_by_lot(outcome, PICTURE_PAIRS):
         sides = {side: file_url(studio, outcome.test.image(item, side)) for side in SIDES}
-        found.append({"prompt": item.prompt, "seed": item.seed, "chosen": outcome.decisions[item.number][0], **sides})
+        chosen = outcome.decisions[item.number][0]
+        found.append({"prompt": shown_prompt(item.prompt), "seed": item.seed, "chosen": chosen, **sides})
     return found
 
 

@@ -99,7 +99,12 @@ def create_candidates(studio: Studio, session: gr.State) -> CandidatesPart:
         return _attempt(lambda: start_candidates(studio.project, studio.jobs, read_request(studio, *values)))
 
     def ask_again(name: str) -> tuple:
-        return _attempt(lambda: start_candidates(studio.project, studio.jobs, _set_of(studio, name).request))
+        def go_on() -> None:
+            request = _set_of(studio, name).request
+            _check_places(studio, request.model, str(request.adapter or ""))
+            start_candidates(studio.project, studio.jobs, request)
+
+        return _attempt(go_on)
 
     def ask_rejects(model: str, steps: float | None, guidance: float | None, negative: str) -> tuple:
         def start() -> None:
@@ -171,8 +176,7 @@ def read_request(
 ) -> CandidatesRequest:  # fmt: skip
     """What the form asks for. Raises CandidatesError for what cannot be read, PlaceError for what a shared page may not reach."""
     adapter = (adapter or "").strip()
-    studio.check_place(model.strip())
-    studio.check_place(adapter, is_model=False)
+    _check_places(studio, model.strip(), adapter)
     return CandidatesRequest(
         name=name.strip() or suggest_run_name(studio.project.rounds, "set"),
         model=model.strip(),
@@ -234,6 +238,11 @@ def report_of(job: Job, jobs: JobRegistry) -> dict:
 def find_set(studio: Studio, name: str | None) -> CandidateSet | None:
     """The set of this name; None if there is none."""
     return next((each for each in list_candidates(studio.project) if each.name == name), None)
+
+
+def _check_places(studio: Studio, model: str, adapter: str) -> None:
+    studio.check_place(model)
+    studio.check_place(adapter, is_model=False)
 
 
 def _job(jobs: JobRegistry) -> Job | None:

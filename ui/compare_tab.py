@@ -5,14 +5,14 @@ Look's form: look_form.py; what is painted: look.py. This module wires them.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import NamedTuple
 
 import gradio as gr
 
 from dpo import StudioError
-from dpo.compare import start_look
+from dpo.compare import follow_look, start_look
 from dpo.runs import Run
 from ui.blind import create_blind_part
 from ui.blind_scorers import create_blind_scorers
@@ -32,9 +32,12 @@ from ui.look_form import (
     sampler_choices,
     usable_runs,
 )
+from ui.rights import open_to
 from ui.rounds import create_rounds_part
 from ui.session import Session, Studio
+from ui.space import create_notice, only_with_jobs
 from ui.words import count
+from ui.zero_gpu import create_painter
 
 WAYS = [("Look", "look"), ("Test", "test")]
 ASK_NOW = "() => document.dispatchEvent(new Event('job-news'))"
@@ -61,23 +64,28 @@ def create_compare_tab(studio: Studio, session: gr.State) -> CompareTab:
         with gr.Column(scale=1, min_width=320, elem_classes="wide"):
             look = create_look(studio, session)
     with gr.Column(visible="hidden", elem_id="compare-test") as test_place:
-        blind = create_blind_part(studio, session)
-        create_blind_scorers(studio, blind)
-        rounds = create_rounds_part(studio, session)
+        create_notice(studio)
+        with only_with_jobs(studio):
+            blind = create_blind_part(studio, session)
+            create_blind_scorers(studio, blind)
+            rounds = create_rounds_part(studio, session)
     offered = gr.State("")  # the run whose adapter the session offers; what was chosen here stands until that changes
 
     def show_way(name: str) -> tuple:
         is_test = name == "test"
         return gr.Column(visible="hidden" if is_test else True), gr.Column(visible=True if is_test else "hidden")
 
+    @open_to("viewer")
     def refresh(session: Session) -> tuple:
         run = offered_run(studio, session)
         name = session.way if session.way in dict(WAYS).values() else "look"
         return (
-            gr.Dropdown(choices=adapter_choices(studio)), run.name if run else "", name, *show_way(name),
+            gr.Dropdown(choices=adapter_choices(studio)) if session.is_owner else gr.skip(),
+            run.name if run and session.is_owner else gr.skip(), name, *show_way(name),
             show_look(studio, session), *blind.refresh(session), *rounds.refresh(session),
         )  # fmt: skip
 
+    @open_to("viewer")
     def choose_way(session: Session, name: str) -> tuple:
         return replace(session, way=name), *show_way(name)
 
@@ -85,6 +93,13 @@ def create_compare_tab(studio: Studio, session: gr.State) -> CompareTab:
     _wire_offers(studio, session, form, offered)
     _wire_prompts(studio, form)
 
+    _wire_compare(studio, form)
+    blind.card_news.then(rounds.refresh, session, rounds.outputs, **QUIET)  # the line says what the test has shown
+    outputs = [form.adapters, offered, way, look_place, test_place, look, *blind.outputs, *rounds.outputs]
+    return CompareTab(refresh, outputs, rounds.begun)
+
+
+def _wire_compare(studio: Studio, form: Form) -> None:
     def compare(*values) -> gr.HTML:
         try:
             start_look(studio.project, studio.jobs, read_request(studio, *values))
@@ -92,11 +107,18 @@ def create_compare_tab(studio: Studio, session: gr.State) -> CompareTab:
             return gr.HTML(text=str(error), tone="bad")
         return gr.HTML(text="")
 
-    started = form.compare.click(compare, form.inputs, form.problem, show_progress="hidden")
+    def compare_here(*values) -> Iterator[gr.HTML]:
+        """In this event: see ui/zero_gpu.py. The page hears of the job by its pulse."""
+        yield gr.HTML(text="")
+        try:
+            for _ in follow_look(studio.project, studio.jobs, read_request(studio, *values), painter):
+                yield gr.skip()
+        except StudioError as error:
+            yield gr.HTML(text=str(error), tone="bad")
+
+    painter = None if studio.has_jobs else create_painter()
+    started = form.compare.click(compare if studio.has_jobs else compare_here, form.inputs, form.problem, show_progress="hidden")
     started.then(None, js=ASK_NOW)
-    blind.card_news.then(rounds.refresh, session, rounds.outputs, **QUIET)  # the line says what the test has shown
-    outputs = [form.adapters, offered, way, look_place, test_place, look, *blind.outputs, *rounds.outputs]
-    return CompareTab(refresh, outputs, rounds.begun)
 
 
 def _wire_offers(studio: Studio, session: gr.State, form: Form, offered: gr.State) -> None:
@@ -110,6 +132,7 @@ def _wire_offers(studio: Studio, session: gr.State, form: Form, offered: gr.Stat
         except StudioError as error:
             return gr.skip(), gr.skip(), gr.skip(), gr.HTML(text=str(error), tone="bad")
 
+    @open_to("viewer")
     def offer(name: str, prompts: str, sampler: str) -> tuple:
         run = next((run for run in usable_runs(studio) if run.name == name), None)
         return (gr.skip(),) * 5 if run is None else ([str(run.adapter)], *fill(run, prompts, sampler))

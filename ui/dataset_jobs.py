@@ -5,6 +5,8 @@ A page starts it and looks at it as it likes; closing the page stops nothing. Wh
 
 from __future__ import annotations
 
+import logging
+import os
 import shutil
 import threading
 import time
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from dpo.project import Project
 
 
+log = logging.getLogger(__name__)
 LONGEST_NAME = 60  # bytes of what an upload is called
 
 
@@ -131,6 +134,7 @@ class LiveKeeper:
             except (StudioError, OSError) as error:  # the next pick tries again
                 self.error = _sentence(error, "live folder")
             except Exception as error:  # the page must hear of it: nobody else watches this thread
+                log.exception("the live folder could not be brought up to date")
                 self.error = f"The live folder could not be brought up to date: {error!r}. Choose it again."
             self.done = wanted
 
@@ -175,16 +179,21 @@ def adopt(
 
 
 def pack(folder: Path) -> Path:
-    """The folder as a zip beside it."""
-    return Path(shutil.make_archive(str(folder), "zip", folder))
+    """The folder as a zip beside it, which has its name when it is whole."""
+    unfinished = folder.with_name(f".{folder.name}.{os.getpid()}.unfinished")
+    return Path(shutil.make_archive(str(unfinished), "zip", folder)).replace(folder.with_name(f"{folder.name}.zip"))
 
 
 def _run(task: Task, work: Callable[[Task], None]) -> None:
+    log.info("%s begins", task.kind)
     try:
         work(task)
+        log.info("%s is done", task.kind)
     except (StudioError, OSError) as error:
         task.error = _sentence(error, task.kind)
+        log.warning("%s: %s", task.kind, task.error)
     except Exception as error:  # the page must hear of it: nobody else watches this thread
+        log.exception("%s ended unexpectedly", task.kind)
         task.error = f"The {task.kind} ended unexpectedly: {error!r}. Try it again."
     finally:
         task.finished.set()

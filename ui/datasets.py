@@ -21,7 +21,7 @@ from dpo.exchange import EXPORT_KINDS, ImportReport, LiveFolder, export_dataset,
 from ui.dataset_jobs import LiveKeeper, Task, Tasks, adopt, keep_upload, pack
 from ui.downloads import export_url
 from ui.parts import read_files
-from ui.session import Session, Studio, limit, page_session, serve
+from ui.session import Session, Studio, attaching, limit, page_session, serve
 from ui.uploads import uploaded_file
 from ui.words import count, duration, size_words
 
@@ -108,11 +108,14 @@ def create_datasets(datasets: Datasets, session: gr.State) -> gr.HTML:
         ],
         apply_default_css=False, elem_id="datasets", session=None, revision=None,
     )  # fmt: skip
-    part.attach(lambda current: show_datasets(datasets.studio, current), session, part, queue=False, show_progress="hidden")
+    part.attach(attaching(datasets.studio, show_datasets, "viewer"), session, part, queue=False, show_progress="hidden")
     return part
 
 
 def show_datasets(studio: Studio, session: Session) -> dict:
+    """Nothing for anybody but the owner: without a session the part is silent."""
+    if not session.is_owner:
+        return gr.skip()
     return gr.HTML(session=page_session(studio, session), revision=studio.project.picks.revision())
 
 

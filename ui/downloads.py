@@ -1,7 +1,9 @@
-"""The adapter file of a run, and what was exported, behind signed addresses: the page names a run or an export, never a path."""
+"""The adapter file of a run, what was exported, and the project as a zip, behind signed addresses: the page names a run, an
+export or a zip, never a path."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from urllib.parse import quote
 
 from starlette.requests import Request
@@ -13,6 +15,7 @@ from ui.session import Studio
 
 PURPOSE = "adapter"
 EXPORT = "export"
+PROJECT = "project"
 
 
 def adapter_url(studio: Studio, run: Run) -> str:
@@ -24,8 +27,17 @@ def export_url(studio: Studio, name: str) -> str:
     return f"/studio/export/{studio.sign(EXPORT, name)}/{quote(name)}"
 
 
+def packed_folder(studio: Studio) -> Path:
+    """Where the page puts the zip of a project: outside all that goes into it."""
+    return studio.project.path / "packed"
+
+
+def project_url(studio: Studio, name: str) -> str:
+    return f"/studio/project/{studio.sign(PROJECT, name)}/{quote(name)}"
+
+
 def routes(studio: Studio) -> list[Route]:
-    """Gradio's login does not cover routes of our own: the signature is what lets a reader in."""
+    """The owner's: the signature keeps a page to what it was shown, and the gate asks who they are (ui/gate.py)."""
 
     def adapter(request: Request) -> Response:
         name = request.path_params["name"].removesuffix(".safetensors")
@@ -42,4 +54,15 @@ def routes(studio: Studio) -> list[Route]:
             return PlainTextResponse("There is no such export.", status_code=404)
         return FileResponse(path, filename=path.name, headers={"Cache-Control": "private, no-store"})
 
-    return [Route("/studio/adapter/{signature}/{name}", adapter), Route("/studio/export/{signature}/{name:path}", export)]
+    def project(request: Request) -> Response:
+        name = request.path_params["name"]
+        path = packed_folder(studio) / name
+        if not studio.is_signed(PROJECT, name, request.path_params["signature"]) or not path.is_file():
+            return PlainTextResponse("There is no such zip.", status_code=404)
+        return FileResponse(path, filename=path.name, headers={"Cache-Control": "private, no-store"})
+
+    return [
+        Route("/studio/adapter/{signature}/{name}", adapter),
+        Route("/studio/export/{signature}/{name:path}", export),
+        Route("/studio/project/{signature}/{name}", project),
+    ]

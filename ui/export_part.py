@@ -18,6 +18,7 @@ from dpo.jobs import Job, JobRegistry
 from dpo.runs import Run
 from ui.downloads import export_url
 from ui.session import Session, Studio, chosen_run
+from ui.train_form import check_places
 from ui.train_parts import list_part
 from ui.words import holder
 
@@ -81,6 +82,7 @@ def ask_export(studio: Studio, session: Session, format: str, precision: str) ->
     run = chosen_run(studio, session)
     try:
         if run is not None:
+            check_places(studio, run.config)
             start_export(studio.project, studio.jobs, run, format, precision)
     except StudioError as error:
         return gr.HTML(lines=[{"text": str(error), "tone": "bad"}])

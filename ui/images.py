@@ -16,6 +16,7 @@ from starlette.routing import Route
 
 from dpo.drawing import LONGEST_SIDE
 from dpo.pixels import PixelError
+from ui.rights import open_to
 
 if TYPE_CHECKING:
     from ui.session import Studio
@@ -43,10 +44,15 @@ def file_url(studio: Studio, path: Path, kind: str = "full") -> str:
 def routes(studio: Studio) -> list[Route]:
     """The routes to give to the app. 404 for a token we did not sign and for an image that is gone or broken."""
 
+    @open_to("viewer")
     def send(request: Request) -> Response:
         kind, key = _read_token(studio, request.path_params["token"])
         if not kind:
             return PlainTextResponse("No such image.", status_code=404)
+        image = studio.project.library.image(key) if studio.is_shared else None
+        if image is not None and not studio.places.has(image.path):
+            why = "This image lies outside what the page may reach. Whoever started it can open its folder with --root."
+            return PlainTextResponse(why, status_code=404, headers={"Cache-Control": "no-store"})
         headers = {"Cache-Control": _FOREVER, "X-Content-Type-Options": "nosniff"}
         try:
             data, media_type = studio.project.previews.get(key, kind)

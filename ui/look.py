@@ -11,7 +11,8 @@ import gradio as gr
 
 from ui.look_answers import ANSWERS
 from ui.parts import read_files
-from ui.session import Session, Studio, page_session, serve
+from ui.rights import least_role
+from ui.session import Session, Studio, attaching, page_session, serve
 
 SCRIPTS = ("elements.js", "look_ask.js", "look_stage.js", "look_zoom.js", "look_view.js")
 
@@ -78,11 +79,12 @@ def create_look(studio: Studio, session: gr.State) -> gr.HTML:
         html_template=TEMPLATE,
         js_on_load=read_files(*SCRIPTS),
         server_functions=[
-            serve(studio, name, lambda view, payload, answer=answer: answer(studio, payload)) for name, answer in ANSWERS.items()
+            serve(studio, name, lambda view, payload, answer=answer: answer(studio, payload), least_role(answer))
+            for name, answer in ANSWERS.items()
         ],
         apply_default_css=False, elem_id="results", session=None, seconds=studio.seconds_between_looks,
     )  # fmt: skip
-    look.attach(lambda current: show_look(studio, current), session, look, queue=False, show_progress="hidden")
+    look.attach(attaching(studio, show_look, "viewer"), session, look, queue=False, show_progress="hidden")
     return look
 
 

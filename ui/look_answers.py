@@ -13,8 +13,9 @@ from dpo.pixels import PixelError, mean_difference
 from dpo.runs import list_runs
 from ui.downloads import export_url
 from ui.images import file_url
+from ui.rights import open_to
 from ui.session import Studio, limit
-from ui.words import count, report_look
+from ui.words import count, report_look, shown_prompt
 
 GRID_FILE = "grid.png"  # as `save_look` names it
 MOST_ROWS = 24  # in one answer: each image is drawn for the page first
@@ -22,6 +23,7 @@ EMPTY = "Nothing compared yet. Choose an adapter and press Compare: the base mod
 NO_ADAPTER = "No adapter yet. Train a run first; it appears here when it is done."
 
 
+@open_to("viewer")
 def answer_state(studio: Studio, payload: dict) -> dict:
     """The newest look: its report, its variants, and of its rows those that come after the `have` the page has of it.
 
@@ -56,6 +58,7 @@ def answer_save(studio: Studio, payload: dict) -> dict:
     return {"text": f"Saved {images} and a grid of them in {folder}.", "link": export_url(studio, f"{folder.name}/{GRID_FILE}")}
 
 
+@open_to("viewer")
 def answer_difference(studio: Studio, payload: dict) -> dict:
     """How far the base's image and another variant's of the row are apart, in words."""
     job = _asked_for(studio, payload)
@@ -98,7 +101,7 @@ def _key(studio: Studio, job: Job) -> str:
 
 
 def _describe(studio: Studio, row: LookRow) -> dict:
-    return {"prompt": row.prompt, "seed": row.seed, "images": [_addresses(studio, path) for path in row.images]}
+    return {"prompt": shown_prompt(row.prompt), "seed": row.seed, "images": [_addresses(studio, path) for path in row.images]}
 
 
 def _addresses(studio: Studio, path: Path) -> dict[str, str] | None:

@@ -25,9 +25,11 @@ from ui.picker import create_picker
 from ui.pulse import create_pulse
 from ui.review import create_review, show_review
 from ui.review_answers import state_of
+from ui.rights import may, open_to
 from ui.scorers_part import create_scorers, show_scorers
-from ui.session import SORTS, Session, Studio, clean_view, folder_of, page_session, view_of
+from ui.session import SORTS, Session, Studio, clean_view, folder_of, page_session, told, view_of
 from ui.shelf import create_shelf, show_shelf
+from ui.space import only_with_jobs
 from ui.uploads import Upload, uploaded_file, uploads_folder
 from ui.words import count, duration, summary_line, useless_folder
 
@@ -74,12 +76,13 @@ def create_pairs_tab(studio: Studio, session: gr.State) -> PairsTab:
         problem = text_part(tone="bad", elem_id="folder-problem")
         progress = report_part("scan-progress")
         shelf = create_shelf(studio, session)
-        candidates = create_candidates(studio, session)
+        with only_with_jobs(studio):
+            candidates = create_candidates(studio, session)
     picker = create_picker(studio, session)
     with gr.Accordion("3 Review", open=False, elem_classes="step", elem_id="review-step") as review_step:
         review = create_review(studio, session)
         exchange = create_datasets(datasets, session)
-    with gr.Accordion("AI feedback", open=False, elem_classes="step", elem_id="scorers-step"):
+    with only_with_jobs(studio), gr.Accordion("AI feedback", open=False, elem_classes="step", elem_id="scorers-step"):
         scorers = create_scorers(studio, session)
     with gr.Row(elem_classes="next-row", equal_height=True):
         next_step = gr.Button("Train", interactive=False, scale=0, min_width=200, elem_id="to-train")
@@ -90,6 +93,7 @@ def create_pairs_tab(studio: Studio, session: gr.State) -> PairsTab:
     pick_outputs = [review_step, review, exchange, scorers, reason, next_step]
     outputs = [seen, picker, shelf, *images_outputs, *pick_outputs, *candidates.outputs]
 
+    @open_to("viewer")
     def refresh(current: Session) -> tuple:
         """Everything of the tab, for a page that was just loaded or a tab that was just opened."""
         now = _look(studio, current)
@@ -100,8 +104,10 @@ def create_pairs_tab(studio: Studio, session: gr.State) -> PairsTab:
         steps = *_show_images(studio, current, folds=True), *_show_picks(studio, current), *draw_candidates(studio)
         return (now, *shown, *steps)
 
-    def look(current: Session, known: Seen) -> tuple:
+    @open_to("viewer")
+    def look(current: Session, known: Seen, request: gr.Request) -> tuple:
         """What changed since the page last looked."""
+        current = told(current, request)
         # Before the first `refresh` the page does not know yet what its browser remembers.
         now = _look(studio, current, known.is_ready)._replace(awaited=known.awaited) if known.scan is not None else known
         if now == known:
@@ -143,7 +149,7 @@ def create_pairs_tab(studio: Studio, session: gr.State) -> PairsTab:
     def take_in(current: Session, event: gr.EventData) -> tuple:
         try:
             files = [uploaded_file(path) for path in event.files]
-            studio.uploads.start(project, files, [(str(name), str(why)) for name, why in event.refused])
+            studio.uploads.start(project, files, [(str(name), str(why)) for name, why in event.refused], studio.is_shared)
         except StudioError as error:
             return gr.HTML(text=str(error)), gr.skip(), *(gr.skip(),) * len(outputs)
         current = replace(current, folder=str(uploads_folder(project)), view=View(""))
@@ -160,12 +166,14 @@ def create_pairs_tab(studio: Studio, session: gr.State) -> PairsTab:
             if running:
                 running.stop.set()
 
+    @open_to("viewer")
     def narrow(current: Session, event: gr.EventData) -> tuple:
         """The page chose other groups, or another order of the list."""
         sort = event.sort if event.sort in SORTS else "path"
         current = replace(current, view=clean_view(event.view), sort=sort)
         return current, gr.HTML(session=page_session(studio, current)), _images_line(studio, current)
 
+    @open_to("rater")
     def pick_group(current: Session, event: gr.EventData) -> dict:
         return gr.HTML(session=page_session(studio, current) | {"first": str(event.key)})
 
@@ -182,7 +190,7 @@ def create_pairs_tab(studio: Studio, session: gr.State) -> PairsTab:
     review.pick_group(pick_group, session, picker, **quiet)
     pulse.news(look, [session, seen], outputs, trigger_mode="always_last", **quiet)
     # Not part of `refresh`: going to another tab and back keeps what was typed.
-    session.change(lambda current: folder_of(studio, current), session, folder, show_progress="hidden")
+    session.change(open_to("viewer")(lambda current: folder_of(studio, current)), session, folder, show_progress="hidden")
     return PairsTab(refresh, outputs, next_step, review_step, pulse)
 
 
@@ -211,6 +219,8 @@ def _look(studio: Studio, session: Session, was_ready: bool = False) -> Seen:
 
 
 def _show_picker(studio: Studio, session: Session, is_ready: bool) -> dict:
+    if not may(session.role, "rater"):
+        return gr.HTML(visible="hidden")
     return gr.HTML(session=page_session(studio, session), visible=True if is_ready else "hidden")
 
 

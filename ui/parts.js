@@ -11,8 +11,14 @@ const painters = {
     part.hidden = !props.text;
   },
 
-  job() {
-    const job = props.job || {};
+  rights() {
+    const may = { viewer: "look here: at images, pairs and results.", rater: "pick, vote, and look at what there is." }[props.role];
+    setText(find("p"), may ? `You may ${may} The rest is for whoever opened this page.` : "");
+    part.hidden = !may;
+    if (props.role) document.documentElement.dataset.role = props.role;
+  },
+
+  job(job = {}) {
     setText(find(".words"), job.text || "idle");
     part.dataset.active = Boolean(job.active);
     find("button").disabled = !job.active;

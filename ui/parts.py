@@ -37,9 +37,14 @@ def text_part(text: str = "", tone: str = "dim", elem_id: str | None = None) -> 
 
 
 def job_part() -> gr.HTML:
-    """The running job, or "idle": `job` is {"text", "share" in 0..1, "active"}. Its event `go` asks for the job's tab."""
+    """The running job, or "idle", as the pulse tells the page. Its event `go` asks for the job's tab."""
     template = '<button type="button" aria-live="polite"><span class="dot"></span><span class="words"></span></button>'
-    return create_part("job", f'{template}<i class="bar"><b></b></i>', "job", job={"text": "idle", "share": 0, "active": False})
+    return create_part("job", f'{template}<i class="bar"><b></b></i>', "job")
+
+
+def rights_part() -> gr.HTML:
+    """What somebody may do who may not do everything: `role` is theirs. Styles hide what is not for it (rights.css)."""
+    return create_part("rights", '<p role="status"></p>', "rights", role="")
 
 
 def report_part(elem_id: str) -> gr.HTML:

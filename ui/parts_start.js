@@ -2,10 +2,16 @@
 
 const kind = part.dataset.part;
 const source = {
-  text: ["text", "tone"], job: ["job"], report: ["report"], runs: ["rows"],
+  text: ["text", "tone"], rights: ["role"], report: ["report"], runs: ["rows"],
   list: ["lines"], strip: ["strip"], rounds: ["rounds"],
 }[kind];
-watch(source, painters[kind]);
+if (source) watch(source, () => painters[kind]());
 painters[kind]();
 
-if (kind === "job") find("button").addEventListener("click", () => trigger("go"));
+if (kind === "job") {
+  find("button").addEventListener("click", () => trigger("go"));
+  document.addEventListener("job-line", function paint(event) { // from pulse.js
+    if (!element.isConnected) return document.removeEventListener("job-line", paint);
+    painters.job(event.detail);
+  });
+}

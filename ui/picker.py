@@ -15,7 +15,8 @@ import gradio as gr
 from dpo.groups import MODES
 from ui.parts import read_files
 from ui.picker_answers import LONGEST_NAME, answer_page
-from ui.session import Session, Studio, page_session, serve
+from ui.rights import open_to
+from ui.session import Session, Studio, attaching, page_session, serve
 
 SCRIPTS = (
     "storage.js", "picker_sync.js", "picker_picks.js", "picker_stage.js", "picker.js", "picker_zoom.js", "picker_keys.js",
@@ -119,17 +120,19 @@ def create_picker(studio: Studio, session: gr.State) -> gr.HTML:
         html_template=TEMPLATE,
         css_template=read_files("picker.css"),
         js_on_load=read_files(*SCRIPTS),
-        server_functions=[serve(studio, "sync", partial(answer_page, studio))], apply_default_css=False,
+        server_functions=[serve(studio, "sync", partial(answer_page, studio), role="rater")], apply_default_css=False,
         elem_id="picker", session=None,
     )  # fmt: skip
 
-    def attach(current: Session, request: gr.Request) -> gr.HTML:
-        return gr.HTML(session=page_session(studio, replace(current, login=request.username or "")))
-
+    @open_to("rater")
     def switch_mode(current: Session, event: gr.EventData) -> Session:
         return replace(current, mode=event.mode) if event.mode in MODES else current
 
-    picker.attach(attach, session, picker, queue=False, show_progress="hidden")
+    picker.attach(attaching(studio, show_picker, "rater"), session, picker, queue=False, show_progress="hidden")
     # Through the queue: Gradio notices a changed state, which the browser has to remember, only there.
     picker.switch_mode(switch_mode, session, session, show_progress="hidden")
     return picker
+
+
+def show_picker(studio: Studio, session: Session) -> dict:
+    return gr.HTML(session=page_session(studio, session))

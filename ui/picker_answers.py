@@ -16,8 +16,9 @@ from dpo.groups import MODES, IndexedImage, Screen, View
 from dpo.picks import Pick, PickStore
 from dpo.progress import Asking, Held
 from ui.images import image_url
+from ui.rights import OWNER
 from ui.session import Studio, limit, token_login
-from ui.words import count
+from ui.words import count, shown_prompt
 
 MOST_OPERATIONS, MOST_SCREENS, MOST_HELD, MOST_RECENT = 200, 16, 64, 64
 MOST_PASSED = 500  # picks of other people that are passed over in search of one's own
@@ -35,9 +36,9 @@ def answer_page(studio: Studio, view: View, payload: dict) -> dict:
     """
     project, picks = studio.project, studio.project.picks
     operations = _list(payload, "operations")[:MOST_OPERATIONS]
-    login = token_login(payload)
-    applied = picks.apply(operations, rater=login) if operations else None
-    problem = _change_rules(picks, payload.get("rules"))
+    login, is_owner = token_login(payload), payload.get("role", OWNER) == OWNER
+    applied = picks.apply(operations, rater=login, only_own=not is_owner) if operations else None
+    problem = _change_rules(picks, payload.get("rules"), is_owner)
     rater = login or _text(payload, "rater")[:LONGEST_NAME]
     asking = Asking(
         mode=payload.get("mode") if payload.get("mode") in MODES else MODES[0],
@@ -84,10 +85,12 @@ def _held(payload: dict) -> tuple[Held, ...]:
     return tuple(held)
 
 
-def _change_rules(picks: PickStore, wanted: object) -> str:
+def _change_rules(picks: PickStore, wanted: object, is_owner: bool) -> str:
     """Change rules of the project as a page wants; why not, or ""."""
     if not isinstance(wanted, dict):
         return ""
+    if not is_owner:
+        return "How everybody picks is for a login with the role owner to say."
     kinds = {"pairs_per_group": int, "pairing": str, "agreement": bool}
     try:
         picks.set_rules(replace(picks.rules(), **{name: wanted[name] for name in kinds if type(wanted.get(name)) is kinds[name]}))
@@ -131,8 +134,9 @@ def _describe_screen(studio: Studio, screen: Screen) -> dict:
     if screen.mode == "duel":
         random.shuffle(images)  # a preference for one side must not become one for some images; the pick records the order
     return {
-        "group": screen.group.key, "mode": screen.mode, "prompt": screen.group.prompt, "aspect": screen.group.aspect,
-        "facts": _facts(images), "images": [_describe_image(studio, image) for image in images], "rest": screen.rest,
+        "group": screen.group.key, "mode": screen.mode, "prompt": shown_prompt(screen.group.prompt),
+        "aspect": screen.group.aspect, "facts": _facts(images), "rest": screen.rest,
+        "images": [_describe_image(studio, image) for image in images],
         "size": len(screen.group.images), "finishes": screen.finishes, "left": screen.likely_left, "second": screen.is_second,
     }  # fmt: skip
 
@@ -145,7 +149,7 @@ def _describe_pick(studio: Studio, pick: Pick) -> dict:
     images = [image for _, image in found if image]
     described = [_describe_image(studio, image) if image else {**_GONE, "key": key} for key, image in found]
     screen = {
-        "group": pick.group, "mode": mode, "prompt": pick.prompt,
+        "group": pick.group, "mode": mode, "prompt": shown_prompt(pick.prompt),
         "aspect": images[0].record.width / images[0].record.height if images else 1.0,
         "facts": _facts(images), "images": described, "rest": 0, "size": pick.size, "finishes": None, "left": 0,
         "second": pick.is_second,

@@ -2,9 +2,11 @@
 
 const PAUSE_MS = 1900; // without a pick, before what picks have changed is shown
 const LONGEST_MS = 30000; // it waits for a pause: others may be picking all the time
+const DRAW_MS = 1900; // between two drawings of the curves, of which each is felt
 const MOST_FAILURES = 3; // after that many the app may have forgotten this page
 
 let known = null, shownPicks = null; // the last answer; up to which pick the page was brought up to date
+let shownRuns = null, drawn = 0; // up to which state of jobs and runs the Train tab was drawn, and when
 let changed = 0, waiting = 0; // when picks were last seen to change, and first since that
 let isAsking = false, failures = 0;
 
@@ -27,10 +29,13 @@ async function beat() {
 function tell(now) {
   const time = performance.now(), before = known || {};
   known = now;
-  if (now.job !== before.job) {
-    const tab = document.querySelector("#tabs [role=tab][aria-selected=true]");
-    trigger("job_news", { tab: tab ? tab.dataset.tabId : "" });
-    document.dispatchEvent(new Event("job-news")); // for parts that ask the app themselves
+  document.dispatchEvent(new CustomEvent("job-line", { detail: now.line }));
+  if (now.job !== before.job) document.dispatchEvent(new Event("job-news")); // for parts that ask the app themselves
+  const tab = document.querySelector("#tabs [role=tab][aria-selected=true]");
+  if (now.job !== shownRuns && tab && tab.dataset.tabId === "train" && time - drawn >= DRAW_MS) {
+    shownRuns = now.job;
+    drawn = time;
+    trigger("run_news");
   }
   if (now.picks !== before.picks) changed = time;
   if (now.picks === shownPicks) waiting = time;
@@ -43,3 +48,4 @@ function tell(now) {
 }
 
 const beating = setInterval(beat, props.seconds * 1000);
+beat();

@@ -14,24 +14,29 @@ from pathlib import Path
 
 import gradio as gr
 
+from dpo.jobs import JobRegistry
 from dpo.runs import list_runs
 from ui.candidates_part import standing as candidates_standing
+from ui.rights import open_to
 from ui.session import Studio
 from ui.words import job_line
 
 
 def create_pulse(studio: Studio, wake: Callable[[], None]) -> gr.HTML:
-    """The component. Its events: `news` (of scans, uploads, candidates, the index, or of picks) and `job_news` (of jobs, and of
-    runs, which another process may train; `tab`: the id of the tab that is shown). `wake` is called at every beat of every
-    page."""
+    """The component. Its events: `news` (of scans, uploads, candidates, the index, or of picks) and, while the Train tab is
+    shown, `run_news` (of jobs, and of runs, which another process may train). What the top line says of the job goes to that
+    part within the page (parts.js). `wake` is called at every beat of every page."""
     process = secrets.token_hex(8)  # a page that meets another process has lost its session there, and loads anew
 
+    @open_to("viewer")
     def beat(payload: dict) -> dict:
         wake()
+        line = _job_line(studio.jobs)
         project, upload, scan = studio.project, studio.uploads.current, studio.project.library.current_scan()
         return {
             "process": process,
-            "job": _digest(_of_jobs(studio), _of_runs(studio)),
+            "line": line,
+            "job": _digest(line, studio.jobs.standing(), _of_runs(studio)),
             "rest": _digest(
                 (scan.begun, scan.done, scan.finished.is_set()) if scan else (),
                 (str(upload.folder), upload.done, upload.finished.is_set()) if upload else (),
@@ -48,9 +53,10 @@ def create_pulse(studio: Studio, wake: Callable[[], None]) -> gr.HTML:
     )  # fmt: skip
 
 
-def _of_jobs(studio: Studio) -> tuple:
-    job = studio.jobs.current()
-    return studio.jobs.standing(), (job_line(job), job.done, job.total) if job else ()
+def _job_line(jobs: JobRegistry) -> dict:
+    job = jobs.current()
+    share = job.done / job.total if job and job.total else 0.0
+    return {"text": job_line(job, jobs.elsewhere()), "share": share, "active": job is not None}
 
 
 def _of_runs(studio: Studio) -> list[tuple]:

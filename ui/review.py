@@ -11,7 +11,8 @@ import gradio as gr
 
 from ui.parts import read_files
 from ui.review_answers import ANSWERS, Checkup, revision_of
-from ui.session import Session, Studio, page_session, serve
+from ui.rights import least_role
+from ui.session import Session, Studio, attaching, page_session, serve
 
 SCRIPTS = ("elements.js", "review_ask.js", "review_sheet.js", "review_card.js", "review.js")
 
@@ -69,12 +70,12 @@ def create_review(studio: Studio, session: gr.State) -> gr.HTML:
         css_template=read_files("review.css"),
         js_on_load=read_files(*SCRIPTS),
         server_functions=[
-            serve(studio, name, lambda view, payload, answer=answer: answer(studio, checkup, payload))
+            serve(studio, name, lambda view, payload, answer=answer: answer(studio, checkup, payload), least_role(answer))
             for name, answer in ANSWERS.items()
         ],
         apply_default_css=False, elem_id="review", session=None, revision=None,
     )  # fmt: skip
-    review.attach(lambda current: show_review(studio, current), session, review, queue=False, show_progress="hidden")
+    review.attach(attaching(studio, show_review, "viewer"), session, review, queue=False, show_progress="hidden")
     return review
 
 

@@ -19,8 +19,9 @@ from dpo.health import Finding, check_health
 from dpo.picks import PickedPair
 from dpo.runs import list_runs
 from ui.images import image_url
+from ui.rights import OWNER, open_to
 from ui.session import Studio, limit, token_login
-from ui.words import ago, count, source_words
+from ui.words import ago, count, shown_prompt, source_words
 
 MOST_ROWS, MOST_OPERATIONS = 200, 200  # in one request
 ORDERS = ("newest", "least", "most")  # newest first, least confident first, most confident first
@@ -55,11 +56,15 @@ def revision_of(studio: Studio) -> tuple[int, int]:
     return studio.project.library.revision(), studio.project.picks.revision()
 
 
+@open_to("viewer")
 def answer_pairs(studio: Studio, checkup: Checkup, payload: dict) -> dict:
     """Do the page's `operations`, then `count` pairs from `start` on of those it wants to see, and what it can choose from."""
     operations = payload.get("operations")
     operations = operations[:MOST_OPERATIONS] if isinstance(operations, list) else []
-    refused = studio.project.picks.apply(operations, rater=token_login(payload)).refused if operations else ()
+    if payload.get("role", OWNER) != OWNER:
+        refused = ["what becomes of pairs is for a login with the role owner to say"][: len(operations)]
+    else:
+        refused = studio.project.picks.apply(operations, rater=token_login(payload)).refused if operations else ()
     revision = revision_of(studio)
     pairs = studio.project.picks.picked_pairs()
     found = choose_pairs(pairs, read_wanted(payload.get("wanted")), checkup)
@@ -76,6 +81,7 @@ def answer_pairs(studio: Studio, checkup: Checkup, payload: dict) -> dict:
     }  # fmt: skip
 
 
+@open_to("viewer")
 def answer_health(studio: Studio, checkup: Checkup, payload: dict) -> dict:
     """Everything health has to say of the pairs as they are now; slow for many, so asked for apart from the sheet."""
     with checkup.lock:  # two pages that ask the same wait for one answer
@@ -165,7 +171,7 @@ def describe_pair(studio: Studio, picked: PickedPair, now: float) -> dict:
     day = datetime.fromtimestamp(picked.made)
     return {
         "id": pair_id(picked), "group": picked.group, "images": _keys(picked), "state": state_of(picked),
-        "prompt": picked.pair.prompt, "source": source_words(picked.pair.source), "rater": picked.rater,
+        "prompt": shown_prompt(picked.pair.prompt), "source": source_words(picked.pair.source), "rater": picked.rater,
         "confidence": f"{picked.pair.confidence:.0%}", "age": ago(now - picked.made), "made": f"{day:%Y-%m-%d %H:%M}",
         "is_validation": picked.is_validation, "missing": list(picked.missing),
         "dropped": _drops(studio, picked) if picked.state == "deleted" else [],

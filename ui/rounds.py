@@ -19,7 +19,9 @@ from dpo.rounds import RoundRequest, begin_round, line_of, prompts_of
 from dpo.runs import Run, RunError, list_runs
 from ui.blind_words import short_verdict
 from ui.parts import create_part, text_part
+from ui.rights import open_to
 from ui.session import Session, Studio, chosen_run
+from ui.train_form import check_places
 from ui.words import count
 
 NO_ROUND = "Train a run first: the next round goes on from its adapter."
@@ -55,6 +57,7 @@ def create_rounds_part(studio: Studio, session: gr.State) -> RoundsPart:
         begin = gr.Button("Next round", variant="primary", elem_id="next-round")
         problem = text_part(elem_id="round-problem", tone="bad")
 
+    @open_to("viewer")
     def refresh(current: Session) -> tuple:
         run = chosen_run(studio, current)
         return gr.HTML(rounds=_line(studio, run)), gr.Accordion(visible=run is not None), gr.HTML(text=_about(run))
@@ -64,6 +67,7 @@ def create_rounds_part(studio: Studio, session: gr.State) -> RoundsPart:
             run = chosen_run(studio, current)
             if run is None:
                 raise RunError(NO_ROUND)
+            check_places(studio, run.config)
             if per_prompt is None or int(per_prompt) != per_prompt:
                 raise RunError(f"Images per prompt is {per_prompt}. Write a whole number, such as 6.")
             typed = tuple(line.strip() for line in prompts.splitlines() if line.strip())
@@ -73,6 +77,7 @@ def create_rounds_part(studio: Studio, session: gr.State) -> RoundsPart:
             return current, gr.skip(), gr.HTML(text=str(error))
         return replace(current, folder=str(folder), run=run.name, view=View("", unsure=unsure)), str(folder), gr.HTML(text="")
 
+    @open_to("viewer")
     def choose(current: Session, event: gr.EventData) -> Session:
         known = {run.name for run in list_runs(studio.project.runs)}
         return replace(current, run=event.name) if event.name in known else current

@@ -19,7 +19,8 @@ from dpo.runs import find_run, list_runs
 from dpo.scorer_choice import USUAL_MODELS, ScorerChoice
 from dpo.scores import score_library
 from ui.parts import read_files
-from ui.session import Session, Studio, page_session, serve
+from ui.session import Session, Studio, attaching, page_session, serve
+from ui.train_form import check_places
 from ui.words import count, duration, holder
 
 KIND_WORDS = {
@@ -61,11 +62,14 @@ def create_scorers(studio: Studio, session: gr.State) -> gr.HTML:
         server_functions=[serve(studio, name, partial(answer, studio)) for name, answer in ANSWERS.items()],
         apply_default_css=False, elem_id="scorers", session=None, revision=None,
     )  # fmt: skip
-    part.attach(lambda current: show_scorers(studio, current), session, part, queue=False, show_progress="hidden")
+    part.attach(attaching(studio, show_scorers, "viewer"), session, part, queue=False, show_progress="hidden")
     return part
 
 
 def show_scorers(studio: Studio, session: Session) -> dict:
+    """Nothing for anybody but the owner: without a session the part is silent."""
+    if not session.is_owner:
+        return gr.skip()
     return gr.HTML(session=page_session(studio, session), revision=studio.project.picks.revision())
 
 
@@ -121,7 +125,9 @@ def _choice(studio: Studio, payload: dict) -> ScorerChoice:
     """Raises StudioError for a scorer that is not there, or that the page may not reach."""
     kind, model = str(payload.get("kind")), str(payload.get("model") or "").strip()
     if kind == "adapter":
-        return ScorerChoice(kind, str(find_run(studio.project.runs, model).path))
+        run = find_run(studio.project.runs, model)
+        check_places(studio, run.config)
+        return ScorerChoice(kind, str(run.path))
     studio.check_place(model)
     return ScorerChoice(kind, model)
 

@@ -10,6 +10,7 @@ import base64
 import hashlib
 import hmac
 import json
+import logging
 import os
 import re
 import secrets
@@ -19,17 +20,23 @@ from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+import gradio as gr
+
 from dpo import StudioError
+from dpo.disk import hold
 from dpo.groups import MODES, View
 from dpo.jobs import JobRegistry
 from dpo.runs import Run, list_runs
+from ui.gate import caller_of
+from ui.places import ANYWHERE, PlaceError, Places
+from ui.rights import HOST, OWNER, open_to
 from ui.uploads import Uploads
 
 if TYPE_CHECKING:
-    import gradio as gr
-
     from dpo.project import Project
+    from dpo.space import Space
 
+log = logging.getLogger(__name__)
 SECRET_BYTES = 32
 LONGEST_ID = 4096  # a folder's path is the longest thing a session names
 LONGEST_SEARCH = 1000
@@ -39,19 +46,30 @@ SORTS = {
 }  # fmt: skip
 
 
-class PlaceError(StudioError):
-    """A path that the page may not reach."""
-
-
 @dataclass
 class Studio:
-    """The open project and the job registry: made once, in app.py. `secret` signs what the page may ask for."""
+    """The open project and the job registry: made once, in app.py. `secret` signs what the page may ask for. `roots` and `models`
+    are what a shared page reaches besides the project and the demo model."""
 
     project: Project
     jobs: JobRegistry
     secret: bytes
     is_shared: bool = False  # people on other machines may be at the page
+    roots: tuple[Path, ...] = ()
+    models: frozenset[str] = frozenset()
     uploads: Uploads = field(default_factory=Uploads)
+    space: Space | None = None  # that the app runs on, if it is one
+
+    @property
+    def has_jobs(self) -> bool:
+        """Whether work can go on in the background, with a device of its own."""
+        return self.space is None or not self.space.has_zero_gpu
+
+    @property
+    def places(self) -> Places:
+        """What may be named on the page."""
+        roots = tuple(root.resolve() for root in (self.project.path, *self.roots))
+        return Places(roots if self.is_shared else None, self.models)
 
     @property
     def seconds_between_looks(self) -> float:
@@ -59,15 +77,8 @@ class Studio:
         return 3.0 if self.is_shared else 1.0
 
     def check_place(self, text: str, is_model: bool = True) -> None:
-        """Raises PlaceError if others may be at the page and `text` names a file or folder outside the project.
-
-        A model may also be "demo" or a hub id.
-        """
-        is_name = is_model and (text == "demo" or re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", text))
-        if not self.is_shared or not text or is_name:
-            return
-        if not Path(text).expanduser().resolve().is_relative_to(self.project.path.resolve()):
-            raise PlaceError(f"{text} is outside the project folder, and a shared page reaches nothing else. Move it in there.")
+        """Raises PlaceError if the page may not reach the place that `text` names. A model may also be "demo" or a hub id."""
+        self.places.check(text, is_model)
 
     def sign(self, purpose: str, message: str) -> str:
         """32 hex digits that only this project can make. `purpose` keeps a token of one kind from opening another."""
@@ -88,7 +99,16 @@ class Session:
     way: str = "look"  # what Compare shows, "look" or "test"
     sort: str = "path"  # the order of the list of groups, one of SORTS
     view: View = field(default_factory=lambda: View(""))  # what is chosen of the folder's groups; its own folder stays empty
-    login: str = ""  # who logged in; "" where nobody has to. Told by the server, so a browser neither keeps it nor sends it
+    # Who logged in, "" where nobody has to, and their role. Told by the server, so a browser neither keeps them nor sends them.
+    login: str = ""
+    role: str = OWNER
+
+    @property
+    def is_owner(self) -> bool:
+        return self.role == OWNER
+
+
+_TOLD = ("login", "role")
 
 
 class Tab(NamedTuple):
@@ -141,19 +161,24 @@ def _is_day(text: str) -> bool:
         return False
 
 
-def restore_session(stored: object) -> Session:
-    """The session a browser remembers, or a fresh one. Unknown names, other types and oversized values are dropped."""
+def restore_session(stored: object, places: Places = ANYWHERE) -> Session:
+    """The session a browser remembers, or a fresh one. Unknown names, other types, oversized values and a folder outside
+    `places` are dropped."""
     if not isinstance(stored, dict):
         return Session()
-    names = {entry.name for entry in fields(Session)} - {"login"}
+    names = {entry.name for entry in fields(Session)} - set(_TOLD)
     known = {name: value for name, value in stored.items() if name in names}
     texts = {name: value for name, value in known.items() if isinstance(value, str) and len(value) <= LONGEST_ID}
+    try:
+        places.check(texts.get("folder", ""))
+    except PlaceError:
+        del texts["folder"]
     return Session(**texts | {"view": clean_view(stored.get("view"))})
 
 
 def stored_session(session: Session) -> dict:
     """The form `restore_session` reads."""
-    return {name: value for name, value in asdict(session).items() if name != "login"}
+    return {name: value for name, value in asdict(session).items() if name not in _TOLD}
 
 
 def page_session(studio: Studio, session: Session) -> dict:
@@ -168,7 +193,28 @@ def page_session(studio: Studio, session: Session) -> dict:
         "token": f"{name}.{studio.sign('page', f'{name} {view}')}", "view": view, "folder": folder_of(studio, session),
         "choice": asdict(session.view), "sort": session.sort if session.sort in SORTS else "path",
         "project": studio.project.id, "mode": session.mode if session.mode in MODES else MODES[0], "login": session.login,
+        "role": session.role,
     }  # fmt: skip
+
+
+def told(session: Session, request: gr.Request) -> Session:
+    """The session, with who asks: a page that outlived its session says who it is by its cookie alone."""
+    caller = caller_of(request)
+    return replace(session, login=caller.login, role=caller.role)
+
+
+def is_owner(request: gr.Request) -> bool:
+    return caller_of(request).role == OWNER
+
+
+def attaching(studio: Studio, show: Callable[[Studio, Session], dict], role: str) -> Callable:
+    """The handler of a part's event `attach`: a page whose token is of no use any more asks for another one."""
+
+    @open_to(role)
+    def attach(current: Session, request: gr.Request) -> dict:
+        return show(studio, told(current, request))
+
+    return attach
 
 
 def token_view(studio: Studio, payload: object) -> View | None:
@@ -182,18 +228,24 @@ def token_view(studio: Studio, payload: object) -> View | None:
     return View(**json.loads(view)) if studio.is_signed("page", f"{name} {view}", signature) else None
 
 
-def serve(studio: Studio, name: str, answer: Callable[[View, dict], dict]) -> Callable[[dict], dict]:
+def serve(studio: Studio, name: str, answer: Callable[[View, dict], dict], role: str = OWNER) -> Callable[[dict], dict]:
     """A server function of that name for a part of the page: `answer(view, payload)` for a payload with a token of ours, else
-    {"error": "token"}. What is wrong with what was asked comes back as {"error": sentence}."""
+    {"error": "token"}; a token is of no use to another login. What is wrong with what was asked comes back as
+    {"error": sentence}. `role`: the least that may call it, as in `ui.rights`; the payload's "role" is the caller's own."""
 
-    def function(payload: dict) -> dict:
+    @open_to(role)
+    def function(payload: dict, request: gr.Request | None = None) -> dict:
+        caller = caller_of(request) if request else HOST
         view = token_view(studio, payload)
-        if view is None:
+        if view is None or (request and token_login(payload) != caller.login):
             return {"error": "token"}
         try:
-            return answer(view, payload)
+            return answer(view, payload | {"role": caller.role})
         except StudioError as error:
             return {"error": str(error)}
+        except Exception:  # of which a page hears only that there was one
+            log.exception("%s failed", name)
+            raise
 
     function.__name__ = name  # what the page calls it by
     return function
@@ -212,10 +264,13 @@ def limit(value: object, most: int) -> int:
 def project_secret(folder: Path) -> bytes:
     """The project's secret, made on first use and readable by its owner alone, so that signed links outlive a restart."""
     path = folder / "secret"
-    try:
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        return path.read_bytes()
-    with os.fdopen(handle, "wb") as file:
-        file.write(secrets.token_bytes(SECRET_BYTES))
+    with hold(folder / "secret.lock"):  # of two processes one makes it
+        if not path.exists() or path.stat().st_size < SECRET_BYTES:  # an empty one would sign what anybody can
+            unfinished = path.with_name("secret.partial")
+            unfinished.unlink(missing_ok=True)
+            with os.fdopen(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+                file.write(secrets.token_bytes(SECRET_BYTES))
+                file.flush()
+                os.fsync(file.fileno())
+            unfinished.replace(path)
     return path.read_bytes()

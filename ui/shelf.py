@@ -12,7 +12,8 @@ from functools import partial
 import gradio as gr
 
 from ui.parts import read_files
-from ui.session import SORTS, Session, Studio, page_session, serve
+from ui.rights import least_role
+from ui.session import SORTS, Session, Studio, attaching, page_session, serve
 from ui.shelf_answers import ANSWERS
 
 SCRIPTS = ("elements.js", "shelf_list.js", "shelf_pane.js", "shelf_upload.js", "shelf.js")
@@ -84,10 +85,10 @@ def create_shelf(studio: Studio, session: gr.State) -> gr.HTML:
         html_template=TEMPLATE,
         css_template=read_files("shelf.css"),
         js_on_load=read_files(*SCRIPTS),
-        server_functions=[serve(studio, name, partial(answer, studio)) for name, answer in ANSWERS.items()],
+        server_functions=[serve(studio, name, partial(answer, studio), least_role(answer)) for name, answer in ANSWERS.items()],
         apply_default_css=False, elem_id="shelf", session=None, revision=None, skipped=[],
     )  # fmt: skip
-    shelf.attach(lambda current: show_shelf(studio, current), session, shelf, queue=False, show_progress="hidden")
+    shelf.attach(attaching(studio, show_shelf, "viewer"), session, shelf, queue=False, show_progress="hidden")
     return shelf
 
 

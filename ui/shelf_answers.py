@@ -14,9 +14,19 @@ from dpo.groups import Face, GroupLine, IndexedImage, View, identify, normalise_
 from dpo.library import StandIns
 from dpo.metadata import read_texts
 from ui.images import image_url
+from ui.rights import open_to
 from ui.session import Studio, clean_view, limit
 from ui.uploads import keep_table
-from ui.words import REASON_ADVICE, REASON_WORDS, SILENT, certainty_words, count, reason_words, useless_folder
+from ui.words import (
+    REASON_ADVICE,
+    REASON_WORDS,
+    SILENT,
+    certainty_words,
+    count,
+    reason_words,
+    shown_prompt,
+    useless_folder,
+)
 
 MOST_LINES, MOST_IMAGES, MOST_FILES = 200, 120, 100  # in one answer
 LONGEST_TEXT = 100_000  # characters of one raw text
@@ -24,6 +34,7 @@ LONGEST_PROMPT = 20_000
 CHANGED = Face("", "")  # of a group that a scan changed a moment ago: the page hears of it, and asks again
 
 
+@open_to("viewer")
 def answer_facts(studio: Studio, view: View, payload: dict) -> dict:
     """What stands around the list: values to filter by, counts, and what was left out of the whole folder."""
     library, wanted = studio.project.library, _wanted(view, payload)
@@ -41,6 +52,7 @@ def answer_facts(studio: Studio, view: View, payload: dict) -> dict:
     }
 
 
+@open_to("viewer")
 def answer_lines(studio: Studio, view: View, payload: dict) -> dict:
     """`count` lines of the list from `start` on."""
     wanted, sort = _wanted(view, payload), payload.get("sort")
@@ -62,6 +74,7 @@ def answer_lines(studio: Studio, view: View, payload: dict) -> dict:
     }
 
 
+@open_to("viewer")
 def answer_group(studio: Studio, view: View, payload: dict) -> dict:
     """One group, and `count` of its images from `start` on, each with everything its file says."""
     library = studio.project.library
@@ -75,12 +88,13 @@ def answer_group(studio: Studio, view: View, payload: dict) -> dict:
     sizes = dict.fromkeys(f"{image.record.width} × {image.record.height}" for image in group.images)
     twins = f"{count(len(near), 'image')} with a near twin" if near else ""
     return {
-        "key": group.key, "prompt": group.prompt, "size": len(group.images),
+        "key": group.key, "prompt": shown_prompt(group.prompt), "size": len(group.images),
         "about": " · ".join(part for part in (", ".join(sizes), twins) if part),
         "images": [_describe_image(studio, view, image, alike.get(image.key)) for image in group.images[start : start + size]],
     }  # fmt: skip
 
 
+@open_to("viewer")
 def answer_files(studio: Studio, view: View, payload: dict) -> dict:
     """`count` of the files behind one reason, from `start` on."""
     library, reason = studio.project.library, str(payload.get("reason"))
@@ -104,6 +118,7 @@ def answer_files(studio: Studio, view: View, payload: dict) -> dict:
 NO_PICTURE = ("unreadable", "not_image")
 
 
+@open_to("viewer")
 def answer_raw_text(studio: Studio, view: View, payload: dict) -> dict:
     """Every text in one file, as it stands there."""
     image = _find(studio, view, payload)
@@ -164,7 +179,7 @@ def _rank(left: int | None) -> int:
 
 def _describe_line(studio: Studio, line: GroupLine, face: Face, left: int | None) -> dict:
     return {
-        "key": line.key, "prompt": face.prompt, "size": line.size, "thumb": image_url(studio, face.first, "thumb"),
+        "key": line.key, "prompt": shown_prompt(face.prompt), "size": line.size, "thumb": image_url(studio, face.first, "thumb"),
         "picked": "" if left is None else "begun" if left else "picked", "newest": _day(line.newest),
     }  # fmt: skip
 

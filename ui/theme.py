@@ -10,7 +10,7 @@ from pathlib import Path
 
 import gradio as gr
 
-CSS_FILES = [Path(__file__).parent / name for name in ("theme.css", "train.css", "look.css", "candidates.css")]
+CSS_FILES = [Path(__file__).parent / name for name in ("theme.css", "train.css", "look.css", "candidates.css", "rights.css")]
 
 GREYS = gr.themes.Color(
     c50="#fafafa", c100="#f4f4f3", c200="#e6e6e4", c300="#d2d2cf", c400="#a3a39f", c500="#757571",

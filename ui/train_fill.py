@@ -84,7 +84,8 @@ def from_browser(studio: Studio, form: Form, stored: object) -> dict:
     if stored.get("preset") in preset_names():
         updates |= {form.preset: stored["preset"], **said_of(form, read_preset(stored["preset"]))}
     name = stored.get("name")
-    if isinstance(name, str) and len(name) <= LONGEST_ID and name.strip() and not (studio.project.runs / name).exists():
+    taken = {path.name for path in studio.project.runs.glob("*")}
+    if isinstance(name, str) and len(name) <= LONGEST_ID and name.strip() and name not in taken:
         updates[form.name] = name
     return updates
 

@@ -24,6 +24,7 @@ from dpo.runs import MINIMUM_PAIRS, list_runs, suggest_run_name
 from dpo.training import items_for
 from dpo.values import check_value
 from ui.parts import text_part
+from ui.rights import open_to
 from ui.session import Studio
 from ui.train_parts import list_part
 from ui.train_probe import Probe, create_probe
@@ -100,8 +101,9 @@ def create_form(studio: Studio) -> Form:
             if field.name == "beta":
                 probe = create_probe()
     name = gr.Textbox(
-        lambda: suggest_run_name(studio.project.runs, start.model), label="Run name", elem_id="run-name", max_lines=1
-    )
+        open_to("viewer")(lambda: suggest_run_name(studio.project.runs, start.model)),  # every page asks for it
+        label="Run name", elem_id="run-name", max_lines=1,
+    )  # fmt: skip
     warnings = list_part("train-warnings")
     train = gr.Button("Train", variant="primary", elem_id="start-training")
     problems = list_part("train-problem")
@@ -165,6 +167,7 @@ def given(studio: Studio, form: Form, values: dict[str, object]) -> dict:
     """What a run would learn from with these settings, what speaks against it, and what there is to choose from."""
     try:
         config = read_config(values)
+        check_places(studio, config)
     except StudioError:  # said when Train is pressed; until then someone is typing
         return {form.warnings: gr.HTML(lines=[]), form.fits: gr.HTML(text=""), form.estimate: gr.HTML(text="")}
     nothing_left_out = {name: INPUTS[name].default for name in FILTERS}

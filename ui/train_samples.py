@@ -17,7 +17,9 @@ from dpo.events import Event, SamplesSaved
 from dpo.metadata import read_image
 from dpo.pixels import PixelError
 from dpo.runs import Run, list_runs
+from ui.rights import open_to
 from ui.session import Studio
+from ui.words import shown_prompt
 
 PURPOSE = "sample"
 MOST_STEPS = 60  # of a long run, evenly spaced, the newest among them: what fits a line of buttons
@@ -35,13 +37,14 @@ def strip_of(studio: Studio, run: Run, events: Sequence[Event]) -> dict:
     steps = [
         {"step": step, "images": [_address(studio, run, folder / name) for name in names]} for step, folder in whole[::-gap][::-1]
     ]
-    prompts = [read_image(path).prompt or path.stem for path in base]
+    prompts = [shown_prompt(read_image(path).prompt or path.stem) for path in base]
     return {"run": run.name, "prompts": prompts, "base": [_address(studio, run, path) for path in base], "steps": steps}
 
 
 def routes(studio: Studio) -> list[Route]:
-    """Gradio's login does not cover routes of our own: the signature is what lets a reader in."""
+    """The signature keeps a page to what it was shown; whether somebody may look at all, the gate asks before (ui/gate.py)."""
 
+    @open_to("viewer")
     def send(request: Request) -> Response:
         parts = [request.path_params[name] for name in ("run", "folder", "name")]
         run = next((run for run in list_runs(studio.project.runs) if run.name == parts[0]), None)

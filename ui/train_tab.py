@@ -19,7 +19,9 @@ from dpo import StudioError
 from dpo.runs import Run, find_run, list_runs, suggest_run_name
 from dpo.training import resume_training, start_probe, start_training, stop_training
 from ui.export_part import Export, ask_export, draw_export
-from ui.session import Session, Studio, chosen_run
+from ui.rights import open_to
+from ui.session import Session, Studio, chosen_run, is_owner
+from ui.space import create_notice, only_with_jobs
 from ui.train_fill import from_browser, from_file, from_preset, from_round, from_run, remembered, stem
 from ui.train_form import Form, about, bad_lines, check_places, create_form, given, read_config
 from ui.train_probe import draw_probe, suggestion
@@ -44,14 +46,18 @@ class TrainTab(NamedTuple):
 
 
 def create_train_tab(studio: Studio, session: gr.State) -> TrainTab:
-    with gr.Row(elem_id="train", elem_classes="workbench"):
+    create_notice(studio)
+    with only_with_jobs(studio), gr.Row(elem_id="train", elem_classes="workbench"):
         with gr.Column(scale=0, min_width=320, elem_classes="side"):
             form = create_form(studio)
         with gr.Column(scale=1, min_width=320, elem_classes="wide"):
             view, export = create_view()
     opened = gr.State(0.0)  # when this tab was opened last: what stands beside the form is said anew
 
+    @open_to("viewer")  # a page asks for every tab
     def refresh(session: Session) -> tuple:
+        if not session.is_owner:
+            return (gr.skip(),) * len(outputs)
         return time.monotonic(), *draw(studio, session, ""), *draw_export(studio, session, "")
 
     filled = _wire_memory(studio, form, opened)
@@ -66,7 +72,10 @@ def create_train_tab(studio: Studio, session: gr.State) -> TrainTab:
     def follow(event: gr.events.Dependency) -> None:
         filled(event.then(fill_round, session, [form.notes, form.name, *form.settings.values()], **QUIET))
 
+    @open_to("viewer")
     def look(session: Session, seen: str, seen_export: str, seen_probe: str) -> tuple:
+        if not session.is_owner:
+            return (gr.skip(),) * len(followed)
         return *draw(studio, session, seen), *draw_export(studio, session, seen_export), *draw_probe(studio.jobs, seen_probe)
 
     seen, followed = [view.seen, export.seen, form.probe.seen], [*view, *export, *form.probe]
@@ -87,13 +96,22 @@ def _wire_memory(studio: Studio, form: Form, opened: gr.State) -> Callable[[gr.e
     components, script = remembered(form)
     inputs, described = set(form.settings.values()), form.described
 
-    def restore(stored: object, is_restored: bool) -> dict:
-        updates = {} if is_restored else from_browser(studio, form, stored)
+    # Every page asks for these by itself, so they are not refused to others than the owner, and tell them nothing.
+    @open_to("viewer")
+    def restore(stored: object, is_restored: bool, request: gr.Request) -> dict:
+        updates = {} if is_restored or not is_owner(request) else from_browser(studio, form, stored)
         return {form.preset: gr.skip()} | updates  # gradio takes an empty dict for a value
 
-    def describe(values: dict) -> dict:
+    @open_to("viewer")
+    def describe(values: dict, request: gr.Request) -> dict:
+        if not is_owner(request):
+            return {form.about_model: gr.skip()}
         settings = form.read(values)
         return about(studio, form, settings) | given(studio, form, settings)
+
+    @open_to("viewer")
+    def is_there(stored: object, is_restored: bool) -> bool:
+        return is_restored or stored is not None
 
     def filled(event: gr.events.Dependency) -> None:
         event.then(None, components, memory, js=script, **QUIET)
@@ -102,7 +120,7 @@ def _wire_memory(studio: Studio, form: Form, opened: gr.State) -> Callable[[gr.e
     outputs = [*components, form.about_preset, form.why]
     restored = opened.change(restore, [memory, is_restored], outputs, **QUIET)
     # The first answers may overtake the browser's memory: then there is nothing yet, and nothing was restored.
-    remembered_now = restored.then(lambda stored, done: done or stored is not None, [memory, is_restored], is_restored, **QUIET)
+    remembered_now = restored.then(is_there, [memory, is_restored], is_restored, **QUIET)
     remembered_now.then(describe, inputs, described, **QUIET)
     typed = [component.input for component in components]
     gr.on(typed, None, components, memory, js=script, **QUIET)
@@ -173,11 +191,15 @@ def _wire_view(studio: Studio, session: gr.State, view: View, export: Export, ta
 
         return handler
 
+    def resume(run: Run) -> None:
+        check_places(studio, run.config)  # a run may come from elsewhere, with the project
+        resume_training(studio.project, studio.jobs, run)
+
     buttons = {
         view.pause: Run.request_pause,
         view.go_on: Run.clear_pause,
         view.stop: lambda run: stop_training(studio.jobs, run),
-        view.resume: lambda run: resume_training(studio.project, studio.jobs, run),
+        view.resume: resume,
     }
     for button, action in buttons.items():
         asked = button.click(ask(action), session, view.problem, queue=False)

@@ -131,8 +131,8 @@ def report_run(run: Run, events: Sequence[Event], status: RunStatus, jobs: JobRe
     elif state == "stopping":
         headline, detail = f"{run.name} is stopping: {place}.", "It ends after this step and keeps what was learned."
     elif state == "interrupted":
-        headline = f"{run.name} was interrupted {'at ' if status.total_steps else ''}{place}."
-        tone, detail = "warn", "The app closed while it trained. Resume goes on from its last checkpoint."
+        headline = f"{run.name} stopped unexpectedly {'at ' if status.total_steps else ''}{place}."
+        tone, detail = "warn", f"Whatever trained it was closed or broke down. {run.resume_words}"
     elif state == "finished":
         headline = f"{run.name} finished: {count(status.step, 'step')}{_accuracy(events, status)}."
         detail = f"{status.message} {detail}".strip() if status.step < status.total_steps else detail

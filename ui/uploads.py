@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 import threading
 from collections.abc import Sequence
@@ -13,11 +14,13 @@ from typing import TYPE_CHECKING
 from gradio.utils import get_upload_folder
 
 from dpo import StudioError
-from dpo.intake import IntakeReport, take_in
+from dpo.intake import LARGEST_TOTAL, IntakeReport, take_in
 
 if TYPE_CHECKING:
     from dpo.project import Project
 
+log = logging.getLogger(__name__)
+MOST_UPLOADED = 32 << 30  # bytes of all uploads together, of a project that others may be at
 WAIT_SECONDS = 0.5  # between looks at a scan that has to end first
 
 
@@ -58,16 +61,24 @@ class Uploads:
     current: Upload | None = None
     lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def start(self, project: Project, files: Sequence[Path], refused: Sequence[tuple[str, str]] = ()) -> Upload:
+    def start(
+        self, project: Project, files: Sequence[Path], refused: Sequence[tuple[str, str]] = (), is_shared: bool = False
+    ) -> Upload:
         """Take files into a new folder of the project's uploads, in a thread, and scan all uploads: images of one prompt
         meet also when they came on different days. The files are deleted; they are copies. Raises UploadError while another
-        lot is on its way."""
+        lot is on its way, and on a shared page once there are MOST_UPLOADED."""
+        room = MOST_UPLOADED - _size(uploads_folder(project)) if is_shared else LARGEST_TOTAL
+        if room <= 0:
+            raise UploadError(
+                f"The uploads of this project have reached {MOST_UPLOADED >> 30} GB, the most that a shared page takes. Delete "
+                f"some of {uploads_folder(project)} on the machine itself."
+            )
         with self.lock:
             if self.current and not self.current.finished.is_set():
                 raise UploadError(f"{self.current.files} files are being taken in. Wait for them, then upload again.")
             folder = uploads_folder(project) / datetime.now().strftime("%Y-%m-%d %H.%M.%S")
             self.current = upload = Upload(len(files), folder, refused=tuple(refused))
-        threading.Thread(target=_run, args=(project, upload, list(files)), name="upload", daemon=True).start()
+        threading.Thread(target=_run, args=(project, upload, list(files), room), name="upload", daemon=True).start()
         return upload
 
 
@@ -95,13 +106,18 @@ def uploads_folder(project: Project) -> Path:
     return project.path / "uploads"
 
 
-def _run(project: Project, upload: Upload, files: list[Path]) -> None:
+def _size(folder: Path) -> int:
+    """Bytes of all files in it."""
+    return sum(path.lstat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def _run(project: Project, upload: Upload, files: list[Path], room: int) -> None:
     def progress(done: int, total: int) -> None:
         upload.done, upload.total = done, total
 
     try:
         if files:
-            upload.report = take_in(files, upload.folder, progress, upload.stop.is_set)
+            upload.report = take_in(files, upload.folder, progress, upload.stop.is_set, room)
         if upload.report and upload.report.kept:
             while (running := project.library.current_scan()) and not running.finished.wait(WAIT_SECONDS):
                 pass
@@ -111,6 +127,7 @@ def _run(project: Project, upload: Upload, files: list[Path]) -> None:
     except OSError as error:
         upload.error = f"The files could not be kept in {upload.folder}: {error.strerror}. Free some space, then upload again."
     except Exception as error:  # the page must hear of it: nobody else watches this thread
+        log.exception("the upload ended unexpectedly")
         upload.error = f"The upload ended unexpectedly: {error!r}. Upload again."
     finally:
         for path in files:

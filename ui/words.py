@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from dpo.catalogue import Catalogue
+from dpo.claims import Claimant
 from dpo.jobs import Job, JobRegistry
 
 LIVE = ("queued", "preparing", "training", "paused", "stopping")
@@ -45,6 +46,14 @@ JOB_TABS = {
     "train": "train", "probe": "train", "export": "train", "compare": "compare", "test": "compare", "candidates": "pairs",
     "score": "pairs", "score_test": "compare",
 }  # fmt: skip
+LONGEST_PROMPT = 5000  # characters of one that the page takes among others; people write hundreds
+
+
+def shown_prompt(prompt: str) -> str:
+    """A prompt as a list takes it: of one that is longer than anybody reads, its beginning and how long it is."""
+    if len(prompt) <= LONGEST_PROMPT:
+        return prompt
+    return f"{prompt[:LONGEST_PROMPT]}... ({len(prompt):,} characters)"
 
 
 def duration(seconds: float) -> str:
@@ -120,12 +129,13 @@ def useless_folder(folder: str, whole: Catalogue) -> str:
     )
 
 
-def job_line(job: Job | None) -> str:
-    """The right end of the top line: "training demo-1, 41%, 38 s left", or "idle"."""
+def job_line(job: Job | None, elsewhere: Claimant | None = None) -> str:
+    """The right end of the top line: "training demo-1, 41%, 38 s left", or "idle". `elsewhere`: another process that has the
+    device, or else the queue."""
     if job is None:
-        return "idle"
+        return f"{elsewhere.doing or 'other work'}: {elsewhere}" if elsewhere else "idle"
     if job.state == "queued":
-        return f"{job.title} waits"
+        return f"{job.title} waits for {elsewhere.doing or 'other work'}" if elsewhere else f"{job.title} waits"
     parts = [f"{job.title}: stopping" if job.stop.is_set() else job.title]
     is_preparing = job.kind == "train" and job.message not in ("", "training")
     if is_preparing:
@@ -188,5 +198,7 @@ def report_look(job: Job, jobs: JobRegistry) -> Report:
 
 def holder(jobs: JobRegistry) -> str:
     """Whoever has the device, as the beginning of a sentence."""
-    current = jobs.current()
+    current, guest = jobs.current(), jobs.guest()
+    if guest:
+        return f"{(guest.doing or 'other work').capitalize()} ({guest})"
     return current.title.capitalize() if current else "Another job"

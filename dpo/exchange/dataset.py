@@ -12,6 +12,7 @@ from typing import NamedTuple
 from dpo import StudioError
 
 LONGEST_NAME = 100  # characters of a path in a sentence
+FORMULAS = ("=", "+", "-", "@", "\t", "\r")  # what they begin with
 Check = Callable[[str], None]
 
 
@@ -53,6 +54,16 @@ class Dataset:
 def one_line(text: object) -> str:
     """A text as one line of valid UTF-8: trainers that read caption files take one line of several at random."""
     return " ".join(str(text).encode("utf-8", "replace").decode().split())
+
+
+def guarded(text: str) -> str:
+    """A text as a cell of a CSV: a spreadsheet would take one that begins like a formula for one, and carry it out."""
+    return f"'{text}" if text.lstrip("'").startswith(FORMULAS) else text
+
+
+def unguarded(text: str) -> str:
+    """The text that was guarded, or any other as it is."""
+    return text[1:] if text.startswith("'") and text.lstrip("'").startswith(FORMULAS) else text
 
 
 def shown(name: object) -> str:

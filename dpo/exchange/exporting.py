@@ -24,7 +24,7 @@ from pathlib import Path
 
 from dpo.exchange.card import CARD, card_text
 from dpo.exchange.concepts import CONCEPTS, concepts_json, explicit_concepts, pattern_concepts, rooted_concepts
-from dpo.exchange.dataset import ExchangeError, one_line
+from dpo.exchange.dataset import ExchangeError, guarded, one_line
 from dpo.exchange.pickapic import write_parquet
 from dpo.pairs import Pair, Ranking, split_pairs
 
@@ -194,7 +194,8 @@ def _write_csv(rows: list[dict], path: Path) -> None:
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, TABLE_COLUMNS)
         writer.writeheader()
-        writer.writerows(rows)
+        for row in rows:
+            writer.writerow({name: guarded(value) if isinstance(value, str) else value for name, value in row.items()})
 
 
 def _write_lines(rows: list[dict], path: Path) -> None:

@@ -18,7 +18,17 @@ from dataclasses import replace
 from pathlib import Path
 
 from dpo.exchange.concepts import read_json
-from dpo.exchange.dataset import Check, DatasetPair, ExchangeError, Left, find_image, one_line, read_confidence, shown
+from dpo.exchange.dataset import (
+    Check,
+    DatasetPair,
+    ExchangeError,
+    Left,
+    find_image,
+    one_line,
+    read_confidence,
+    shown,
+    unguarded,
+)
 
 LARGEST = 1 << 30  # bytes of a table
 _NAMES = {
@@ -136,7 +146,7 @@ def _csv_rows(path: Path) -> Rows:
         head = next(reader, [])
         for cells in reader:
             if cells:
-                yield f"line {reader.line_num}", _named(dict(zip(head, cells, strict=False)))
+                yield f"line {reader.line_num}", _named(dict(zip(head, map(unguarded, cells), strict=False)))
     except csv.Error as error:
         raise ExchangeError(
             f"{path}: line {reader.line_num} cannot be read ({error}). Mend it, or save the table again."

@@ -8,9 +8,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
-from safetensors import SafetensorError, safe_open
-
-from dpo.adapter_files import AdapterError
+from dpo.adapter_files import adapter_header
 from dpo.config import TrainConfig
 from dpo.events import CheckpointSaved, Event, RunEnded, RunStarted, StepEnd, ValidationEnd
 from dpo.runs import Run
@@ -91,11 +89,7 @@ class Origin:
 
 def read_header(path: Path) -> dict[str, str]:
     """A file's own words of itself. Raises AdapterError."""
-    try:
-        with safe_open(path, framework="numpy") as file:
-            return dict(file.metadata() or {})
-    except (SafetensorError, OSError) as error:
-        raise AdapterError(f"{path} cannot be read: {error}. Choose another adapter file.") from error
+    return adapter_header(path).metadata
 
 
 def described(path: Path) -> tuple[str, str]:

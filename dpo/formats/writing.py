@@ -15,6 +15,7 @@ from torch import Tensor
 
 from dpo.adapter_files import AdapterError
 from dpo.adapter_loading import load_adapter, peft_header, set_strength
+from dpo.disk import write_text
 from dpo.families import Family
 from dpo.fingerprints import weights_digest
 from dpo.formats import PRECISIONS, ExportError, check_offer, has_alpha_in_factors
@@ -106,7 +107,7 @@ def export_adapter(
         unchecked.unlink(missing_ok=True)
     result = Exported(file, folder / CARD, precision, _largest(painted, expected), _largest(base, expected))
     said = {"kind": kind, "format": format, "precision": precision, "rank": _size(kind, found), "proof": result.sentence()}
-    result.card.write_text(card_text(origin, file.name, **said), encoding="utf-8")
+    write_text(result.card, card_text(origin, file.name, **said))
     return result
 
 

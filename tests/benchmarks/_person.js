@@ -3,11 +3,20 @@
 
 (() => {
   const OUTBOX = "image-dpo-outbox ", NOTE = "benchmark-note ";
-  const setItem = Storage.prototype.setItem;
+  const { setItem, removeItem } = Storage.prototype;
+  const laidDown = new Map(), waits = [];
   Storage.prototype.setItem = function (name, value) {
     // Where it outlives the page: Gradio loads it anew when it likes.
-    if (this === localStorage && String(name).startsWith(OUTBOX)) setItem.call(this, NOTE + name, value);
+    if (this === localStorage && String(name).startsWith(OUTBOX)) {
+      setItem.call(this, NOTE + name, value);
+      laidDown.set(name, performance.now());
+    }
     return setItem.call(this, name, value);
+  };
+  Storage.prototype.removeItem = function (name) {
+    if (laidDown.has(name)) waits.push(performance.now() - laidDown.get(name));
+    laidDown.delete(name);
+    return removeItem.call(this, name);
   };
   const named = (start) => Object.keys(localStorage).filter((name) => name.startsWith(start));
   const take = (name) => {
@@ -58,5 +67,6 @@
     timed: () => timed,
     made: () => named(NOTE).map(take),
     waiting: () => named(OUTBOX).length,
+    waits: () => waits.splice(0), // of what was acknowledged since: ms from laying it down until the page could forget it
   };
 })();

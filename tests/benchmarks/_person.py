@@ -121,11 +121,16 @@ def open_browser() -> Iterator:
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=find_chromium(), args=["--no-sandbox"])
         try:
-            context = browser.new_context(viewport=VIEWPORT)
-            context.add_init_script(path=WATCH)
-            yield context
+            yield new_context(browser)
         finally:
             browser.close()
+
+
+def new_context(browser):
+    """A browser of somebody's own, as far as a page can tell: its storage is nobody else's."""
+    context = browser.new_context(viewport=VIEWPORT)
+    context.add_init_script(path=WATCH)
+    return context
 
 
 def sit_down(context, url: str, is_slow: bool) -> Person:

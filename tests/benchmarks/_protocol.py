@@ -12,6 +12,7 @@ import random
 import secrets
 import time
 import urllib.request
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from dpo.jobs import JobRegistry
@@ -42,6 +43,7 @@ class Page:
     left: str = ""  # what it was called before it was loaded anew
     session: dict = field(default_factory=dict)
     seconds: float = 0.0  # how long the last answer took
+    answered: float = 0.0  # when it came
 
     def __post_init__(self) -> None:
         studio = Studio(self.project, JobRegistry(), project_secret(self.project.path))
@@ -55,8 +57,12 @@ class Page:
 
     def talk(self, app: App, picker: int) -> None:
         """One request: what waits goes there, screens come back. Raises one of NO_ANSWER where none comes."""
+        self.exchange(lambda data: call(app, picker, "sync", data))
+
+    def exchange(self, ask: Callable[[dict], dict]) -> None:
+        """The same by `ask(payload)`, which returns the answer to it."""
         sent, asked = list(self.outbox), time.monotonic()
-        answer = call(app, picker, "sync", {
+        answer = ask({
             "token": self.session["token"], "view": self.session["view"], "client": self.client, "left": self.left,
             "rater": "", "mode": self.mode, "first": "", "again": False, "operations": sent,
             "want": max(0, SCREENS_AHEAD - len(self.screens)), "recent": 0, "before": None, "rules": None, "facts": False,
@@ -64,7 +70,8 @@ class Page:
         })  # fmt: skip
         assert "error" not in answer, answer
         del self.outbox[: len(sent)]
-        self.seconds = time.monotonic() - asked
+        self.answered = time.monotonic()
+        self.seconds = self.answered - asked
         self.left = ""
         self.refused += answer["refused"]
         self.screens = [screen for screen in self.screens if screen["group"] not in answer["over"]] + answer["screens"]
@@ -89,11 +96,11 @@ class Page:
         return operation
 
 
-def find_picker(app: App) -> int:
-    """The number Gradio gave to the picker in this start of the app."""
+def find_picker(app: App, elem_id: str = "picker") -> int:
+    """The number Gradio gave to the picker, or to another part, in this start of the app."""
     with urllib.request.urlopen(f"{app.url}config", timeout=ANSWER_SECONDS) as answer:
         parts = json.load(answer)["components"]
-    return next(part["id"] for part in parts if part["props"].get("elem_id") == "picker")
+    return next(part["id"] for part in parts if part["props"].get("elem_id") == elem_id)
 
 
 def call(app: App, component: int, function: str, data: dict) -> dict:

@@ -3,7 +3,7 @@
 Each time the app is started as a person starts it, a page without a browser (`_protocol.py`) sends again what no answer came
 for and goes on picking, and the app is killed: half the times at a random moment, half as soon as picks are on the disk, which
 is mostly before the page has heard of it. What the app had called saved is not sent again, so it must have been in the store.
-Starting the app takes two to three seconds, so this takes ten to fifteen minutes.
+Starting the app takes two to three seconds, so this takes ten to fifteen minutes. The same at other work: faults.py.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from dpo.groups import MODES
 from dpo.project import open_project
 from tests.benchmarks._protocol import NO_ANSWER, Page, find_picker
 from tests.browser.conftest import App, free_port
+from tests.browser.nursery import Nursery
 from tests.pictures import paint_folder
 
 KILLS = 200
@@ -36,21 +37,21 @@ RELOAD_SHARE = 0.2  # of the kills after which the page is loaded anew, too
 SEED = 0
 
 
-def measure(kills: int = KILLS) -> dict:
-    """`kills`: fewer than usual for a test that this measures what it says."""
+def measure(kills: int = KILLS, nursery: Nursery | None = None) -> dict:
+    """`kills`: fewer than usual for a test that this measures what it says. `nursery`: starts the app in less than a second."""
     rng, started = random.Random(SEED), time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         project = open_project(Path(folder))
         paint_folder(project.path / "candidates", 20 + kills * PROMPTS_PER_KILL, PER_PROMPT)
         project.library.scan(project.path / "candidates")
-        page, app = Page(project, rng), App(project.path, free_port()).start()
+        page, app = Page(project, rng), App(project.path, free_port(), nursery).start()
         stored_unanswered = unanswered = 0
         try:
             page.talk(app, find_picker(app))
             _pick(page, rng)
             app.kill()
             for number in range(kills):
-                _pick_until_killed(page, app.start(), rng)
+                talk_until_killed(page, app.start(), find_picker(app), "picks", rng)
                 waiting = Counter(map(as_row, page.outbox))
                 stored_unanswered += (waiting & Counter(read_rows(project.path))).total()
                 unanswered += waiting.total()
@@ -71,28 +72,28 @@ def measure(kills: int = KILLS) -> dict:
     }  # fmt: skip
 
 
-def _pick_until_killed(page: Page, app: App, rng: random.Random) -> None:
-    picker = find_picker(app)
+def talk_until_killed(page: Page, app: App, part: int, table: str, rng: random.Random) -> None:
+    """A page talks to its part of the app, and the app is killed; what is said is kept in `table`."""
     for _ in range(rng.randint(0, MOST_ANSWERED)):
-        page.talk(app, picker)
+        page.talk(app, part)
         _pick(page, rng)
     if rng.random() < 0.5:
         killer = threading.Timer(rng.uniform(0, LATEST * page.seconds), app.process.kill)
     else:
-        killer = threading.Thread(target=_kill_at_next_row, args=(app, page.project.path))
+        killer = threading.Thread(target=_kill_at_next_row, args=(app, page.project.path, table))
     killer.start()
     try:
         while True:
-            page.talk(app, picker)
+            page.talk(app, part)
             _pick(page, rng)
     except NO_ANSWER:
         killer.join()
         app.kill()
 
 
-def _kill_at_next_row(app: App, project: Path) -> None:
+def _kill_at_next_row(app: App, project: Path, table: str) -> None:
     """Between the moment a pick is on the disk and that of the answer: the page does not know, and sends it again."""
-    rows = "SELECT max(position) FROM picks"
+    rows = f"SELECT max(position) FROM {table}"
     with closing(sqlite3.connect(project / "picks.sqlite", timeout=LOCKED_SECONDS)) as store:
         before = store.execute(rows).fetchone()
         while store.execute(rows).fetchone() == before:

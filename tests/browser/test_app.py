@@ -88,6 +88,6 @@ def test_a_run_whose_app_died_offers_to_resume(page, url, studio, pairs, slow_tr
     run = create_run(studio.project.runs, "dead-1", TrainConfig(), pairs)
     run.append(RunStarted(0, 100, 6, 2))
     open_tab(page, url, "Train")
-    page.locator("#run-report h3", has_text="dead-1 was interrupted").wait_for()
+    page.locator("#run-report h3", has_text="dead-1 stopped unexpectedly").wait_for()
     page.locator("#resume-training").click()
     steps_shown(page)
