@@ -56,8 +56,9 @@ def leaks_of(site: Site, canary: Canary, events: list[Event], texts: list[str]) 
     names = fields_of_payloads()
     with canary.watched() as seen:
         for event in {event.handler: event for event in events}.values():
-            usual = [_usual(kind, value) for kind, value in event.inputs]
             places = [place for place, (kind, _) in enumerate(event.inputs) if kind in (*TYPED, *SENT, "browserstate")]
+            # A form of settings is whole as it begins; another wants texts to go on with.
+            usual = [_usual(kind, value, is_filled=len(places) < 9) for kind, value in event.inputs]
             for place in places or [None]:
                 for text in (texts[0], texts[1 + tried % (len(texts) - 1)])[: 1 if place is None else 2]:
                     besides = {name: [text] if name == "files" else text for name in names}
@@ -84,9 +85,9 @@ def _try(site: Site, canary: Canary, event: Event, data: list, besides: dict, se
     return leaks
 
 
-def _usual(kind: str, value: object) -> object:
-    """What a page sends of an input that nobody touched; of one that wants a text, something to go on with."""
-    if kind == "textbox" and not value:
+def _usual(kind: str, value: object, is_filled: bool) -> object:
+    """What a page sends of an input that nobody touched; of one that wants a text, with `is_filled` something to go on with."""
+    if kind == "textbox" and not value and is_filled:
         return "demo"
     return "" if kind == "open dropdown" and value is None else value
 

@@ -25,6 +25,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -73,10 +74,11 @@ def measure(wanted: Mapping[str, int] = KILLS) -> dict:
     started, rng, tally = time.monotonic(), random.Random(SEED), Tally()
     nursery = Nursery()
     with tempfile.TemporaryDirectory() as folder:
-        place, warm = Path(folder), Warm(Path(folder) / "commands.log")
+        place = Path(folder)
         try:
-            _kill_scans(place / "scanned", warm, wanted.get("scan", 0), tally, rng)
-            _kill_runs(place, warm, wanted, tally, rng)
+            with closing(Warm(place / "commands.log")) as warm:
+                _kill_scans(place / "scanned", warm, wanted.get("scan", 0), tally, rng)
+                _kill_runs(place, warm, wanted, tally, rng)
             _kill_votes(place / "voted", nursery, wanted.get("votes", 0), tally, rng)
             if wanted.get("picking"):
                 _tell("picking")
@@ -85,7 +87,6 @@ def measure(wanted: Mapping[str, int] = KILLS) -> dict:
                 tally.lost, tally.doubled = tally.lost + picked["picks_lost"], tally.doubled + picked["picks_doubled"]
                 tally.said += picked["picks_made"]
         finally:
-            warm.close()
             nursery.close()
     return {
         "benchmark": "faults", "kills": dict(tally.kills), "kills_total": tally.kills.total(), "picks_and_votes": tally.said,
@@ -128,6 +129,8 @@ def _indexed(folder: Path, images: Path) -> list[tuple]:
 
 
 def _kill_runs(place: Path, warm: Warm, wanted: Mapping[str, int], tally: Tally, rng: random.Random) -> None:
+    if not any(wanted.get(phase) for phase in (*PHASES, "exporting")):
+        return
     from tests.tiny import build_pipeline, make_pairs
 
     build_pipeline().save_pretrained(place / "model")
