@@ -118,7 +118,7 @@ def test_an_operation_without_a_row_is_lost_and_a_row_too_many_is_doubled():
     assert kills.compare([PICK, UNDO], [rows[0], kills.as_row(PICK | {"number": 2}), rows[1]]) == (0, 1)
 
 
-@pytest.mark.slow
+@pytest.mark.thorough  # test_faults.py has a few
 def test_no_kill_of_the_app_loses_or_doubles_a_pick():
     result = kills.measure(kills=3)
     assert (result["kills"], result["picks_lost"], result["picks_doubled"]) == (3, 0, 0)

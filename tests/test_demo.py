@@ -119,12 +119,12 @@ def painted():
     return [(said, prompt, np.asarray(picture)) for (said, prompt), picture in zip(asked, pictures, strict=True)]
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_the_model_gets_colour_and_background_right(painted):
     assert np.mean([follows(picture, prompt) for _, prompt, picture in painted]) >= 0.98
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_the_model_gets_objects_sizes_and_places_right(painted):
     readings = [(said, read_scene(picture)) for said, _, picture in painted]
     objects = [said["object"] == reading.object for said, reading in readings]
@@ -156,6 +156,7 @@ def test_the_shipped_candidates_are_ordinary_images_with_ordinary_metadata(tmp_p
     assert report is not None and sum(len(group.images) for group in groups) == len(names)
 
 
+@pytest.mark.thorough
 def test_candidates_of_one_prompt_differ_in_what_the_prompt_leaves_open(tmp_path):
     """Otherwise there is nothing to prefer: in three of four groups the largest object is at least 1.2 times the smallest."""
     folder = prepare_demo(open_project(tmp_path / "project"))
@@ -165,6 +166,7 @@ def test_candidates_of_one_prompt_differ_in_what_the_prompt_leaves_open(tmp_path
     assert np.mean([max(values) > 1.2 * max(min(values), 0.01) for values in extents.values()]) >= 0.75
 
 
+@pytest.mark.thorough
 def test_programmatic_picks_go_through_the_store_and_prefer_what_the_measure_prefers(tmp_path):
     project = open_project(tmp_path / "project")
     prepare_demo(project)
@@ -204,7 +206,7 @@ def test_the_command_runs_the_whole_loop_and_prints_one_json_object(tmp_path, ca
     assert len(list((tmp_path / "loop" / "judged").iterdir())) == 16
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_a_run_that_destroys_the_demo_is_stopped_by_the_drift_while_its_accuracy_looks_fine(tmp_path):
     """Four times the preset's learning rate: margin and accuracy rise to the end, and both images would be noise."""
     from dpo.events import RunEnded, StepEnd

@@ -1,7 +1,7 @@
 // The page's pulse: asks what is new, and starts a Gradio event only for that. See pulse.py.
 
 const PAUSE_MS = 1900; // without a pick, before what picks have changed is shown
-const LONGEST_MS = 10000; // it waits for a pause: others may be picking all the time
+const LONGEST_MS = 30000; // it waits for a pause: others may be picking all the time
 const DRAW_MS = 1900; // between two drawings of the curves, of which each is felt
 const MOST_FAILURES = 3; // after that many the app may have forgotten this page
 

@@ -1,16 +1,15 @@
 """Sampling with the demo model: images per second over a plain diffusers loop, at least 0.97; and seconds per image.
 
 Warm, in batches as the app samples them, 20 steps with guidance, so 40 passes of the denoiser an image. Both loops paint the same
-prompts from the same seeds, in turns, so that a machine that slows down slows both; compared are the medians.
+prompts from the same seeds, in turns; compared are the fastest of each, as whatever else a machine does only adds time.
 """
 
 from __future__ import annotations
 
 import os
-import statistics
 import time
 
-ROUNDS = 5
+ROUNDS = 8
 LIMIT_SECONDS, LEAST_RATIO = 0.25, 0.97  # an image, on two cores; ours over plain
 
 
@@ -45,14 +44,14 @@ def measure() -> dict:
             started = time.perf_counter()
             loop()
             seconds[loop].append((time.perf_counter() - started) / len(rows))
-    ratio = statistics.median(seconds[plain]) / statistics.median(seconds[ours])
+    fastest = {loop: min(taken) for loop, taken in seconds.items()}
+    ratio = fastest[plain] / fastest[ours]
     return {
         "benchmark": "sample", "batch": len(rows), "sampling_steps": settings.sampling_steps,
         "throughput_ratio": round(ratio, 3), "least_ratio": LEAST_RATIO, "fast_enough": ratio >= LEAST_RATIO,
-        "images_per_second": round(1 / statistics.median(seconds[ours]), 2),
-        "images_per_second_plain": round(1 / statistics.median(seconds[plain]), 2),
+        "images_per_second": round(1 / fastest[ours], 2), "images_per_second_plain": round(1 / fastest[plain], 2),
         "grey_levels_apart": int(apart),
-        "seconds_per_image": round(min(seconds[ours]), 3),
-        "slowest": round(max(seconds[ours]), 3), "limit_s": LIMIT_SECONDS, "within_limit": min(seconds[ours]) <= LIMIT_SECONDS,
+        "seconds_per_image": round(fastest[ours], 3), "slowest": round(max(seconds[ours]), 3),
+        "limit_s": LIMIT_SECONDS, "within_limit": fastest[ours] <= LIMIT_SECONDS,
         "cores": os.cpu_count(), "load": round(os.getloadavg()[0], 1),
     }  # fmt: skip

@@ -75,10 +75,10 @@ class App:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """A browser test that fails is tried once more, and counted as rerun: what fails twice is no accident of timing."""
+    """A browser test that fails is tried twice more, and counted as rerun: what fails three times is no accident of timing."""
     for item in items:
         if Path(__file__).parent in item.path.parents:
-            item.add_marker(pytest.mark.flaky(reruns=1, reruns_delay=2))
+            item.add_marker(pytest.mark.flaky(reruns=2, reruns_delay=2))
 
 
 def find_chromium() -> str | None:

@@ -25,11 +25,26 @@ def wait_for_screen(page) -> None:
     page.wait_for_selector("#picker .cell:not([hidden]) img")
 
 
-def wait_until(claim: Callable[[], object], seconds: float = 15) -> None:
+def wait_until(claim: Callable[[], object], seconds: float = 60) -> None:
     end = time.monotonic() + seconds
     while not claim():
         assert time.monotonic() < end, "it did not happen in time"
         time.sleep(0.05)
+
+
+def is_event(request) -> bool:
+    """Whether a request is an event of Gradio's, and not a plain question of a part of ours."""
+    return request.method == "POST" and "component_server" not in request.url
+
+
+def come_to_rest(page, seen: list[str], milliseconds: int = 4000) -> None:
+    """Wait until nothing comes into `seen` for that long."""
+    for _ in range(10):
+        seen.clear()
+        page.wait_for_timeout(milliseconds)
+        if not seen:
+            return
+    raise AssertionError(f"the page never rests: {seen[-5:]}")
 
 
 def reload(page) -> None:

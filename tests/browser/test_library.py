@@ -13,7 +13,7 @@ from dpo.groups import View
 from dpo.metadata import format_parameters
 from dpo.metadata.writer import write_png
 from dpo.project import open_project
-from tests.browser.picking import press, reload, shown_prompt, wait_until
+from tests.browser.picking import come_to_rest, is_event, press, reload, shown_prompt, wait_until
 from tests.metadata.files import hide
 from tests.pictures import plain, write_prompted
 
@@ -114,12 +114,14 @@ def test_keys_typed_in_the_shelf_pick_nothing(shelf, project):
 
 
 def test_a_reload_keeps_what_was_chosen(shelf, project):
+    asked = []
+    shelf.on("request", lambda request: is_event(request) and asked.append(request.url))
     shelf.fill("#shelf .search", "fox")
     shelf.select_option("#shelf .order", "size")
     shelf.click("#shelf .grouping summary")
     shelf.check("#shelf [data-option=ignore_case]")
     shelf.wait_for_selector("#images-step:has-text('Picking from 2 of 4 groups')")
-    shelf.wait_for_timeout(1500)  # the browser's storage is written after the answer
+    come_to_rest(shelf, asked, 2000)  # the browser's storage is written after the answer
     reload(shelf)
     shelf.wait_for_selector("#picker .cell:not([hidden]) img")
     wait_until(lambda: shelf.text_content("#picker .count") == "0 of 2" and shown_prompt(shelf).startswith("a red fox"))
