@@ -201,7 +201,7 @@ def test_an_adapter_that_is_none_is_refused_by_its_header(tmp_path, field):
     assert check_training(replace(CONFIG, **{field: str(path)}), pairs) == []
     path.write_bytes(path.read_bytes()[:20])
     (problem,) = problems(replace(CONFIG, **{field: str(path)}), pairs)
-    assert problem.startswith(f"{field}: {path} cannot be read")
+    assert problem.startswith(f"{field}: {path} is damaged")
 
 
 def test_a_disk_too_full_for_the_cache_is_known_before_it_is_filled(tmp_path, monkeypatch):

@@ -108,7 +108,7 @@ def test_an_adapter_file_that_cannot_be_read_is_a_sentence_where_exports_would_b
     run.adapter.write_bytes(b"torn")
     part = shown(studio)
     (line,) = lines_of(part.lines)
-    assert not part.place.visible and line["tone"] == "bad" and "cannot be read" in line["text"]
+    assert not part.place.visible and line["tone"] == "bad" and "is damaged" in line["text"]
 
 
 def test_what_is_not_offered_is_told_with_its_reason_and_not_in_the_list(studio, model):
