@@ -30,7 +30,9 @@ def project(tmp_path):
 
 
 @pytest.fixture(autouse=True)
-def quiet_again():
+def quiet_again(monkeypatch):
+    for name in ("dpo", "ui"):  # pytest sends what it hears on to another process, which takes no half characters
+        monkeypatch.setattr(logging.getLogger(name), "propagate", False)
     yield
     for name in ("dpo", "ui"):
         for handler in list(logging.getLogger(name).handlers):
