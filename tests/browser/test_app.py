@@ -48,6 +48,7 @@ def test_starting_twice_is_refused_in_words_and_keeps_what_was_typed(page, url, 
     assert len(studio.jobs.active()) == 1
 
 
+@pytest.mark.thorough
 def test_too_few_pairs_is_said_beside_the_button(page, url, studio):
     page.goto(url)
     page.locator("#next-reason", has_text="4 more pairs").wait_for()  # the page has been filled in before the tab is opened
@@ -59,6 +60,7 @@ def test_too_few_pairs_is_said_beside_the_button(page, url, studio):
     assert not list(studio.project.runs.iterdir())
 
 
+@pytest.mark.thorough
 def test_a_setting_out_of_range_names_the_field(page, url, studio, pairs):
     open_tab(page, url, "Train")
     page.locator("#setting-beta input").fill("0")
@@ -66,6 +68,7 @@ def test_a_setting_out_of_range_names_the_field(page, url, studio, pairs):
     page.locator("#train-problem", has_text="beta=0 is too small").wait_for()
 
 
+@pytest.mark.thorough
 def test_compare_opens_with_the_finished_runs_adapter(page, url, studio, pairs, slow_training):
     open_tab(page, url, "Train")
     start_training(page, "done-1")

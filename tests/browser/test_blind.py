@@ -93,6 +93,7 @@ def test_votes_by_keys_come_to_a_verdict_a_card_and_pairs(page, url, studio, bli
     assert len(studio.project.picks.pairs()) == 8
 
 
+@pytest.mark.thorough
 def test_votes_wait_through_a_lost_connection_and_a_reload(page, url, studio, blind):
     open_test(page, url)
     page.route("**/gradio_api/**", lambda route: route.abort())

@@ -77,6 +77,7 @@ def test_an_uploaded_zip_is_imported_and_kept_in_the_project(review, project, tm
     assert all(Path(picked.pair.chosen).is_relative_to(project.path / "imports") for picked in imported)
 
 
+@pytest.mark.thorough
 def test_what_cannot_be_imported_says_so_and_keeps_what_was_typed(review, project, tmp_path):
     review.click("#datasets [data-panel=import]")
     review.fill("#datasets .import .path", str(tmp_path / "nowhere"))

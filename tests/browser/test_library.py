@@ -113,6 +113,7 @@ def test_keys_typed_in_the_shelf_pick_nothing(shelf, project):
     assert shelf.locator("#picker .cell.best").count() == 0
 
 
+@pytest.mark.thorough
 def test_a_reload_keeps_what_was_chosen(shelf, project):
     asked = []
     shelf.on("request", lambda request: is_event(request) and asked.append(request.url))
@@ -147,6 +148,7 @@ def test_grouping_without_lora_tags_brings_groups_together(page, start_app, tmp_
     page.wait_for_function("document.querySelectorAll('#picker .cell:not([hidden]) img').length === 4")
 
 
+@pytest.mark.thorough
 def test_a_group_shows_its_images_with_everything_their_files_say(shelf, project):
     shelf.click("#shelf .row:has-text('a grey cat')")
     shelf.wait_for_selector("#shelf .candidate")
@@ -201,6 +203,7 @@ def test_a_scan_that_ends_tells_the_picker_how_much_there_is(page, start_app, tm
     page.wait_for_function("document.querySelector('#picker .count')?.textContent === '0 of 30'")
 
 
+@pytest.mark.thorough
 def test_a_key_picks_nothing_while_the_list_hides_the_picker(shelf, project):
     shelf.click("#shelf .row >> nth=0")  # what is open fills the window
     shelf.wait_for_selector("#shelf .candidate")
@@ -255,6 +258,7 @@ def sizes(project, folder) -> dict[str, int]:
     return {faces[line.key].prompt: line.size for line in lines}
 
 
+@pytest.mark.thorough
 def test_a_text_beside_the_image_stands_in_for_what_the_file_does_not_say(shelf, project):
     folder = Path(folder_of(project))
     for name in ("silent_1", "silent_2"):

@@ -34,6 +34,7 @@ def test_number_keys_pick_best_then_worst_and_the_pair_is_in_the_store(picking, 
     assert (pair.chosen, pair.rejected) == (paths(groups[0])[2], paths(groups[0])[0])
 
 
+@pytest.mark.thorough
 def test_clicks_pick_as_keys_do(picking, project, groups):
     cells = picking.locator("#picker .cell:not([hidden])")
     cells.nth(1).click()
@@ -51,6 +52,7 @@ def test_the_same_key_again_takes_the_mark_off(picking, project):
     assert len(project.picks.live()) == 1
 
 
+@pytest.mark.thorough
 def test_groups_come_in_another_order_than_the_folder_s_and_in_the_same_after_a_reload(picking, groups):
     first = [group.images[0].path for group in groups]
     assert first != sorted(first)
@@ -101,6 +103,7 @@ def test_many_picks_before_a_reload_can_all_be_undone_after_it(picking, project,
     assert shown_prompt(picking) == groups[0].prompt
 
 
+@pytest.mark.thorough
 def test_undo_goes_back_through_modes_and_a_reload_to_the_very_first_screen(picking, project, groups):
     shown = shown_keys(picking)
     press(picking, "1", "2")
@@ -123,6 +126,7 @@ def test_undo_goes_back_through_modes_and_a_reload_to_the_very_first_screen(pick
 # ------------------------------------------------------------------------------------------------ after a pair
 
 
+@pytest.mark.thorough
 def test_after_a_pair_the_rest_of_the_group_is_offered_while_the_next_one_is_there_already(picking, project, groups):
     press(picking, "1", "2")
     assert shown_prompt(picking) == groups[1].prompt

@@ -65,6 +65,7 @@ def test_a_duel_records_the_order_shown_and_the_side_that_won(duelling, project)
     assert not any(pick.is_clear for pick in project.picks.live())
 
 
+@pytest.mark.thorough
 def test_the_next_duel_is_there_before_any_answer_and_the_group_s_duels_come_together(duelling, project, groups):
     first = set(shown_keys(duelling))
     press(duelling, "ArrowLeft")
@@ -72,6 +73,7 @@ def test_the_next_duel_is_there_before_any_answer_and_the_group_s_duels_come_tog
     assert set(shown_keys(duelling)) != first
 
 
+@pytest.mark.thorough
 def test_shift_with_an_arrow_says_clearly_with_the_pick(duelling, project):
     press(duelling, "Shift+ArrowLeft")
     assert duelling.text_content("#picker .said") == "clearly better"
@@ -80,6 +82,7 @@ def test_shift_with_an_arrow_says_clearly_with_the_pick(duelling, project):
     assert pick.is_clear and project.picks.revision() == 1
 
 
+@pytest.mark.thorough
 def test_a_held_arrow_picks_at_once_and_says_clearly_when_it_was_long_enough(duelling, project):
     sides = shown_keys(duelling)
     duelling.keyboard.down("ArrowRight")

@@ -10,6 +10,7 @@ from tests.pictures import paint_folder
 pytestmark = pytest.mark.browser
 
 
+@pytest.mark.thorough
 def test_without_shortcuts_keys_pick_nothing_and_the_keyboard_still_does(picking, project, groups):
     picking.click("#picker .open-options")
     picking.uncheck("#picker [name=shortcuts]")
@@ -97,6 +98,7 @@ def test_nobody_undoes_what_somebody_else_picked(picking, project, groups):
     assert picking.is_disabled("#picker .keys [data-do=undo]")
 
 
+@pytest.mark.thorough
 def test_options_survive_a_reload_and_what_cannot_be_is_said_there(picking, project):
     picking.click("#picker .open-options")
     picking.select_option("#picker [name=pairing]", "swiss")

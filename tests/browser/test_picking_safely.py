@@ -54,6 +54,7 @@ def test_picks_made_without_a_connection_wait_in_order_and_the_page_says_how_man
     picking.wait_for_selector("#picker .notice", state="hidden")
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("width", [1440, 1000, 390])
 def test_without_a_connection_nothing_moves_and_what_can_be_clicked_still_can(picking, project, width):
     picking.set_viewport_size({"width": width, "height": 844})
@@ -119,6 +120,7 @@ def test_two_people_get_different_groups_and_use_no_image_twice(picking, browser
     other.context.close()
 
 
+@pytest.mark.thorough
 def test_two_tabs_of_one_person_get_different_groups_and_use_no_image_twice(picking, project, app):
     other = picking.context.new_page()
     open_picker(other, app)
@@ -164,6 +166,7 @@ def test_a_tab_that_was_away_drops_what_others_have_done_meanwhile(picking, proj
     wait_until(lambda: shown_prompt(picking) == groups[1].prompt)
 
 
+@pytest.mark.thorough
 def test_what_is_on_screen_stays_while_it_is_looked_at(picking, project, groups):
     shown = shown_keys(picking)
     pick = {"op": "best_worst", "group": groups[0].key, "images": shown, "result": shown[:2]}

@@ -60,6 +60,7 @@ def test_a_page_whose_app_was_closed_and_started_again_loads_anew_and_goes_on(pi
     wait_for_screen(picking)
 
 
+@pytest.mark.thorough
 def test_a_page_that_another_process_answers_loads_anew_even_if_it_missed_nothing(picking):
     began = picking.evaluate("performance.timeOrigin")
     picking.wait_for_timeout(1500)

@@ -152,6 +152,7 @@ def test_a_group_that_is_opened_again_loses_its_pair_and_is_picked_next(review, 
     wait_until(lambda: prompt not in prompts(review))
 
 
+@pytest.mark.thorough
 def test_filters_and_orders_are_those_of_all_pairs(review, project):
     pairs = project.picks.picked_pairs()
     review.select_option("#review [data-filter=rater]", label="Ben")
@@ -180,6 +181,7 @@ def test_filters_and_orders_are_those_of_all_pairs(review, project):
     wait_until(lambda: prompts(review) == ["a weak pair"])
 
 
+@pytest.mark.thorough
 def test_files_that_were_moved_are_found_where_they_are_now(review, project, tmp_path):
     lost = project.picks.picked_pairs()[1]
     moved = project.path / "moved"
@@ -199,6 +201,7 @@ def test_files_that_were_moved_are_found_where_they_are_now(review, project, tmp
     assert pair_of(project, lost.pair.prompt).pair.chosen == str(moved / "elsewhere.png")
 
 
+@pytest.mark.thorough
 def test_pairs_whose_files_are_gone_are_removed_together_and_come_back_together(review, project):
     for picked in project.picks.picked_pairs()[:2]:
         shutil.move(picked.pair.rejected, f"{picked.pair.rejected}.away")
@@ -227,6 +230,7 @@ def test_health_names_a_planted_problem_and_shows_its_pairs(page, start_app, pro
     finding.wait_for(state="detached")
 
 
+@pytest.mark.thorough
 def test_three_hundred_pairs_are_scrolled_through_with_few_of_them_in_the_document(page, start_app, project):
     source = paint_folder(project.path / "many", prompts=1, per_prompt=1, side=16)[0]
     rows = []
@@ -251,6 +255,7 @@ def test_three_hundred_pairs_are_scrolled_through_with_few_of_them_in_the_docume
     assert {f"number {number}" for number in range(300)} <= seen
 
 
+@pytest.mark.thorough
 def test_a_pair_shown_large_can_be_gone_on_from_and_closed(review, project):
     shown = prompts(review)
     card(review, shown[0]).locator(".sides").click()
@@ -265,6 +270,7 @@ def test_a_pair_shown_large_can_be_gone_on_from_and_closed(review, project):
     assert review.evaluate("document.activeElement.querySelector('.prompt').textContent") == shown[2]
 
 
+@pytest.mark.thorough
 def test_the_train_tab_leads_to_the_review_unfolded(page, start_app, project):
     app = start_app(project.path)
     page.goto(app.url)

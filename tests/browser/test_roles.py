@@ -99,6 +99,7 @@ def test_a_viewer_sees_pairs_and_results_and_can_press_nothing(page, site, compl
     assert complaints == [] and page.locator(".toast-body").count() == 0
 
 
+@pytest.mark.thorough
 def test_an_owner_has_all_of_it(page, site, complaints):
     come_in(page, site, "olga")
     complaints.clear()

@@ -68,14 +68,17 @@ def time_a_key(browser, tmp_path):
     ],
     ids=["an image that is on its way", "a placeholder", "an image nobody sees", "the screen before"],
 )
+@pytest.mark.thorough
 def test_the_stopwatch_runs_on_while_the_page_shows(time_a_key, script):
     assert time_a_key(script) >= 1000 * LATE
 
 
+@pytest.mark.thorough
 def test_the_stopwatch_stops_for_images_that_are_there(time_a_key):
     assert 0 < time_a_key('show("/c", "/d")') < 1000 * LATE
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("script", ['show("/c", "/broken")', 'show("/a", "/b")', "frames[0].parentElement.hidden = true"])
 def test_the_stopwatch_never_stops_without_another_whole_screen(time_a_key, script):
     assert time_a_key(script) is None

@@ -53,6 +53,7 @@ def test_what_is_typed_survives_a_mistake_and_a_reload(page, url, pairs):
     assert not typed(page, "shared_noise").is_checked()
 
 
+@pytest.mark.thorough
 def test_a_preset_says_what_it_sets_and_why_and_is_there_after_a_reload(page, url, pairs):
     open_tab(page, url, "Train")
     page.locator("#about-preset", has_text="The demo model, on a laptop without a GPU.").wait_for()
@@ -70,6 +71,7 @@ def test_a_preset_says_what_it_sets_and_why_and_is_there_after_a_reload(page, ur
     assert typed(page, "resolution").input_value() == "1024"
 
 
+@pytest.mark.thorough
 def test_filters_say_at_once_what_they_leave(page, url, pairs):
     open_tab(page, url, "Train")
     page.locator("#pairs-line", has_text="8 pairs from 4 prompts").wait_for()
@@ -81,6 +83,7 @@ def test_filters_say_at_once_what_they_leave(page, url, pairs):
     page.locator("#pairs-line", has_text="3 pairs of 8 left by the filters").wait_for()
 
 
+@pytest.mark.thorough
 def test_a_loss_says_when_to_use_it_also_in_a_mix(page, url):
     open_tab(page, url, "Train")
     unfold(page, "loss")
@@ -142,6 +145,7 @@ def test_runs_wait_in_line_move_up_and_leave_it(page, url, studio, pairs, slow_t
     assert [job.key for job in studio.jobs.active()] == ["first-1", "second-1"]
 
 
+@pytest.mark.thorough
 def test_a_run_is_cloned_compared_and_deleted_only_when_asked_twice(page, url, studio, pairs):
     kept, other = make_run(studio, "kept-1", pairs, beta=123.0), make_run(studio, "other-1", pairs, execution="sequential")
     (studio.project.runs / "broken-1").mkdir()
