@@ -34,6 +34,7 @@ def quiet_again(monkeypatch):
     for name in ("dpo", "ui"):  # pytest sends what it hears on to another process, which takes no half characters
         monkeypatch.setattr(logging.getLogger(name), "propagate", False)
     yield
+    monkeypatch.undo()  # a disk that a test filled is free again
     for name in ("dpo", "ui"):
         for handler in list(logging.getLogger(name).handlers):
             logging.getLogger(name).removeHandler(handler)
