@@ -51,6 +51,7 @@ def visit_every_tab(page) -> None:
         page.wait_for_timeout(700)
 
 
+@pytest.mark.thorough
 def test_a_rater_picks_takes_back_and_votes_and_sees_nothing_of_the_rest(page, site, complaints):
     come_in(page, site, "rita")
     complaints.clear()  # the page that asks for the login
