@@ -1,11 +1,13 @@
 """What goes into a project's log, what never does, and what diagnostics say of a machine and its owner: nothing."""
 
+import asyncio
 import logging
 import os
 import subprocess
 import sys
 from pathlib import Path
 
+import gradio as gr
 import pytest
 
 from dpo import StudioError
@@ -18,6 +20,7 @@ from dpo.log import LARGEST, keep_log, last_errors, log_file
 from dpo.pairs import Pair
 from dpo.project import open_project
 from dpo.runs import create_run
+from ui import Page
 
 ROOT = Path(__file__).resolve().parent.parent
 PROMPT = "a most private prompt"
@@ -170,6 +173,18 @@ def test_a_file_name_cannot_command_the_terminal(tmp_path, capsys):
     assert main(["scan", str(tmp_path)]) == 0
     said = capsys.readouterr().out
     assert "\\x1b[31m\\u202egnp.png" in said and not {"\x1b", "\u202e"} & set(said)
+
+
+def test_an_event_of_the_page_that_fails_is_in_the_log(project):
+    def divide():
+        return 1 / 0
+
+    with Page(analytics_enabled=False) as page:
+        gr.Button().click(divide)
+    keep_log(project.path)
+    with pytest.raises(ZeroDivisionError):
+        asyncio.run(page.process_api(page.fns[0], []))
+    assert "ERROR ui: the event divide failed" in text_of(project) and "in divide" in text_of(project)
 
 
 def test_a_mistake_of_the_program_is_in_the_log_and_on_the_terminal(project, monkeypatch, capsys):

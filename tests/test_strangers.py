@@ -12,7 +12,7 @@ import re
 import pytest
 
 from dpo.runs import list_runs
-from dpo.users import read_users, write_users
+from dpo.users import User, hash_password, read_users, write_users
 from tests.strangers import HOSTILE, PEOPLE, REPOSITORY, below, open_site
 from ui.downloads import adapter_url
 from ui.gate import LARGEST_QUESTION
@@ -300,3 +300,12 @@ def test_one_who_is_taken_out_of_the_file_is_out_at_once_and_a_new_role_counts_a
         assert site.ask("GET", "/config", "rita").status == 401 and site.join(event, "olga").status == 401
         assert site.ask("GET", "/config", "rolf").status == 200
         assert set(PEOPLE) - {"rita", "olga"} == {"rolf", "vera"}
+
+
+def test_a_new_password_ends_the_logins_that_the_old_one_opened(tmp_path):
+    with open_site(tmp_path) as site:
+        users = read_users(tmp_path / "users")
+        assert site.ask("GET", "/config", "rita").status == 200
+        users["rita"] = User("rita", "rater", hash_password("another horse"))
+        write_users(tmp_path / "users", users.values())
+        assert site.ask("GET", "/config", "rita").status == 401 and site.ask("GET", "/config", "rolf").status == 200

@@ -36,13 +36,21 @@ SECONDS_BETWEEN_QUEUE_LOOKS = 0.01  # Gradio looks a thousand times a second, wh
 
 
 class Page(gr.Blocks):
-    """Gradio signs people in where a page has its button for that. Ours lies in front of the page (ui/login.py)."""
+    """Gradio signs people in where a page has its button for that; ours lies in front of the page (ui/login.py). And what an
+    event failed at is in the log, not only on the terminal."""
 
     has_accounts = False  # people sign in with theirs
 
     @property
     def expects_oauth(self) -> bool:
         return self.has_accounts
+
+    async def process_api(self, block_fn, *arguments, **options) -> dict:
+        try:
+            return await super().process_api(block_fn, *arguments, **options)
+        except Exception:  # of which the page hears only that there was one
+            log.exception("the event %s failed", getattr(block_fn, "name", block_fn))
+            raise
 
 
 def create_app(studio: Studio) -> Page:

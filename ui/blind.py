@@ -22,6 +22,7 @@ from ui.rights import least_role, open_to
 from ui.session import Session, Studio, attaching, chosen_run, page_session, serve
 
 SCRIPTS = ("storage.js", "blind.js", "picker_stage.js", "picker_zoom.js", "blind_keys.js")
+CARD_SCRIPTS = ("elements.js", "asking.js", "blind_card.js")
 STYLES = ("picker.css", "blind.css")
 TO_CARD = "() => document.querySelector('#blind-card').scrollIntoView({block: 'start', behavior: 'smooth'})"
 
@@ -122,7 +123,7 @@ def create_blind_part(studio: Studio, session: gr.State) -> BlindPart:
         apply_default_css=False, elem_id="blind", server_functions=_serve(studio, VOTER_ANSWERS), session=None, started=None,
     )  # fmt: skip
     card = gr.HTML(
-        html_template=CARD, css_template=read_files("blind.css"), js_on_load=read_files("elements.js", "blind_card.js"),
+        html_template=CARD, css_template=read_files("blind.css"), js_on_load=read_files(*CARD_SCRIPTS),
         apply_default_css=False, elem_id="blind-card", server_functions=_serve(studio, CARD_ANSWERS), session=None, card=None,
     )  # fmt: skip
     scorers = text_part(elem_id="blind-scorers")

@@ -1,6 +1,5 @@
 // The result of a blind test. Prompts and names are other people's text: set as textContent only.
 
-const root = (window.gradio_config && window.gradio_config.root) || "";
 const card = element.querySelector(".card");
 const find = (selector) => card.querySelector(selector);
 
@@ -55,15 +54,9 @@ function paint() {
 
 // Asks the app; what it says against it stands beside the buttons.
 async function ask(name) {
-  let answer = null;
-  const { token, view } = props.session || {};
-  try {
-    answer = await server[name]({ token, view, test: props.card.test, question: props.card.question });
-  } catch {} // the app was closed, or the connection is gone
-  if (!answer) answer = { error: "The app does not answer. Try again." };
-  if (answer.error === "token") answer.error = "This page is older than the app. Load it again, then try once more.";
-  find(".said").textContent = answer.error || answer.words || "";
-  return answer.error ? null : answer;
+  const answer = await question(name, { test: props.card.test, question: props.card.question });
+  setText(find(".said"), answer ? answer.error || answer.words || "" : "This page is older than the app. Load it again, then try once more.");
+  return answer && !answer.error ? answer : null;
 }
 
 function link(url, words) {

@@ -22,7 +22,7 @@ from dpo.exchange import ImportReport, LiveFolder, import_dataset, read_manifest
 from dpo.exchange.live import stem_of
 from dpo.exchange.unpacking import unpack
 from dpo.intake import safe_name
-from ui.words import count
+from ui.words import count, duration, size_words
 
 if TYPE_CHECKING:
     from dpo.project import Project
@@ -83,6 +83,17 @@ class Tasks:
             self.current = task = Task(kind, title)
         threading.Thread(target=_run, args=(task, work), name=kind, daemon=True).start()
         return task
+
+
+def describe_task(task: Task, folder: Path, address: Callable[[str], str]) -> dict:
+    """As tasks.js paints it. `folder` is where its archive is, `address` what a page fetches that by."""
+    archive = folder / task.archive if task.archive else None
+    is_there = archive is not None and archive.is_file()
+    return {
+        "title": task.title, "done": task.done, "total": task.total, "sentence": task.sentence, "error": task.error,
+        "is_over": task.finished.is_set(), "left_words": duration(task.seconds_left) if task.seconds_left is not None else "",
+        "download": address(task.archive) if is_there else "", "size": size_words(archive.stat().st_size) if is_there else "",
+    }  # fmt: skip
 
 
 class LiveKeeper:

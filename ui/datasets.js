@@ -2,7 +2,6 @@
 // other people's text: set as textContent only.
 
 const AGAIN_MS = 700; // between questions while something is on its way
-const root = (window.gradio_config && window.gradio_config.root) || "";
 const find = (selector) => element.querySelector(selector);
 const box = find(".datasets");
 let asking = 0, isWaiting = false;
@@ -10,24 +9,17 @@ let asking = 0, isWaiting = false;
 const isSeen = () => box.offsetParent !== null;
 
 async function ask(name, payload) {
-  if (!props.session) return trigger("attach", {}); // built only now, and Gradio forgets what it was sent before
   clearTimeout(asking);
-  const { token } = props.session;
-  let answer = null;
-  try {
-    answer = await server[name]({ token, view: props.session.view, ...payload });
-  } catch {} // the app was closed, or the connection is gone
-  if (answer && answer.error === "token") {
-    if (props.session.token === token) trigger("attach", {});
-    return;
-  }
-  if (!answer || answer.error) {
+  const answer = await question(name, payload);
+  if (!answer) return;
+  if (answer.error) {
     find(".task").hidden = false;
-    setText(find(".task .error"), answer ? answer.error : "The app does not answer.");
-    if (!answer && isWaiting) asking = setTimeout(look, 3 * AGAIN_MS);
+    setText(find(".task .error"), answer.error);
+    if (answer.isSilent && isWaiting) asking = setTimeout(look, 3 * AGAIN_MS);
     return;
   }
   paintTask(answer.task);
+  if (answer.task) paintLeft(answer.task);
   paintLive(answer.live);
   isWaiting = Boolean((answer.task && !answer.task.is_over) || (answer.live.folder && !answer.live.is_up_to_date && !answer.live.error));
   if (isWaiting) asking = setTimeout(look, AGAIN_MS);
@@ -35,26 +27,6 @@ async function ask(name, payload) {
 
 function look() {
   if (isSeen()) ask("tell", {});
-}
-
-function paintTask(task) {
-  find(".task").hidden = !task;
-  if (!task) return;
-  const left = task.left_words ? `, ${task.left_words} left` : "";
-  const progress = task.total ? `: ${task.done.toLocaleString()} of ${task.total.toLocaleString()}${left}` : "";
-  setText(find(".task .sentence"), task.is_over ? task.sentence : `${task.title}${progress}.`);
-  setText(find(".task .error"), task.error);
-  find(".task .bar").hidden = task.is_over || !task.total;
-  find(".stop-task").hidden = task.is_over || !task.can_stop;
-  find(".task .bar b").style.width = `${task.total ? (100 * task.done) / task.total : 0}%`;
-  for (const button of element.querySelectorAll("[type=submit], .finalise-live")) button.disabled = !task.is_over;
-  const download = find(".download");
-  download.hidden = !task.download;
-  if (task.download) {
-    download.href = root + task.download;
-    setText(download, `Download (${task.size})`);
-  }
-  paintLeft(task);
 }
 
 function paintLeft(task) {
@@ -114,12 +86,8 @@ find(".file").addEventListener("change", async (event) => {
   const [file] = event.target.files;
   event.target.value = "";
   if (!file) return;
-  paintTask({ title: `Sending ${file.name}`, done: 0, total: 0, is_over: false, error: "", download: "", left: [], all_left: 0 });
-  try {
-    await ask("begin_import", { upload: (await upload(file)).path });
-  } catch (error) {
-    paintTask({ title: "", sentence: "", done: 0, total: 0, is_over: true, error: String(error.message || error), download: "", left: [], all_left: 0 });
-  }
+  find(".left").hidden = true;
+  await sendFile(file, (path) => ask("begin_import", { upload: path }));
 });
 find(".stop-live").addEventListener("click", () => {
   find(".live .path").value = "";

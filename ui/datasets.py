@@ -18,12 +18,12 @@ import gradio as gr
 from dpo import StudioError
 from dpo.config import TrainConfig
 from dpo.exchange import EXPORT_KINDS, ImportReport, LiveFolder, export_dataset, import_dataset, new_export_folder
-from ui.dataset_jobs import LiveKeeper, Task, Tasks, adopt, keep_upload, pack
+from ui.dataset_jobs import LiveKeeper, Task, Tasks, adopt, describe_task, keep_upload, pack
 from ui.downloads import export_url
 from ui.parts import read_files
 from ui.session import Session, Studio, attaching, limit, page_session, serve
 from ui.uploads import uploaded_file
-from ui.words import count, duration, size_words
+from ui.words import count
 
 HUB_NAME = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 MOST_ROWS = 1_000_000  # of a data set on the hub
@@ -54,7 +54,7 @@ TEMPLATE = f"""
   <form class="panel export" hidden>
     <label>Format <select class="kind" aria-label="Format">{_OPTIONS}</select></label>
     {_SHARE_FIELD}
-    <button type="submit">Export</button>
+    <button type="submit" class="while-idle">Export</button>
     <p class="help">Files are copied, never moved; a card says what is in it. Both sides of the split come along, as folders or as
       a column.</p>
   </form>
@@ -62,8 +62,8 @@ TEMPLATE = f"""
     <input type="text" class="path" aria-label="What to import" spellcheck="false"
       placeholder="A folder, a CSV, JSONL or parquet file, or owner/name on the hub">
     <label class="rows" hidden>Rows <input type="number" min="1" step="1" value="500"></label>
-    <button type="submit">Import</button>
-    <button type="button" class="choose quiet">Choose a file</button>
+    <button type="submit" class="while-idle">Import</button>
+    <button type="button" class="choose quiet while-idle">Choose a file</button>
     <input type="file" class="file" accept=".zip,.csv,.jsonl,.json,.parquet" hidden aria-label="A data set to upload">
     <p class="help">Folders exported by this program or by OneTrainer, tables with prompt, chosen and rejected, Pick-a-Pic, and
       rankings. What comes in is reviewed here, under its own source.</p>
@@ -71,11 +71,11 @@ TEMPLATE = f"""
   <form class="panel live" hidden>
     <input type="text" class="path" aria-label="Live folder" spellcheck="false"
       placeholder="An empty folder, or one made here before">
-    <button type="submit">Keep it up to date</button>
+    <button type="submit" class="while-idle">Keep it up to date</button>
     <button type="button" class="stop-live quiet" hidden>Stop</button>
     <p class="help">Each pair is put there as it is picked, and taken away when it is undone; other trainers can read it at any
       time. <span class="why-left bad"></span></p>
-    <div class="finalise" hidden>{_SHARE_FIELD} <button type="button" class="finalise-live">Finalise</button>
+    <div class="finalise" hidden>{_SHARE_FIELD} <button type="button" class="finalise-live while-idle">Finalise</button>
       <p class="help">Writes the split and concepts.json. Picking can go on afterwards.</p></div>
   </form>
   <div class="task" hidden>
@@ -101,7 +101,7 @@ def create_datasets(datasets: Datasets, session: gr.State) -> gr.HTML:
     part = gr.HTML(
         html_template=TEMPLATE,
         css_template=read_files("datasets.css"),
-        js_on_load=read_files("elements.js", "datasets.js"),
+        js_on_load=read_files("elements.js", "asking.js", "tasks.js", "datasets.js"),
         server_functions=[
             serve(datasets.studio, name, lambda view, payload, answer=answer: answer(datasets, payload))
             for name, answer in ANSWERS.items()
@@ -240,11 +240,5 @@ def _share(payload: dict) -> float:
 
 
 def _describe_task(studio: Studio, task: Task) -> dict:
-    archive = studio.project.exports / task.archive if task.archive else None
-    return {
-        "title": task.title, "done": task.done, "total": task.total, "sentence": task.sentence, "error": task.error,
-        "is_over": task.finished.is_set(), "left": [list(line) for line in task.left[:MOST_LEFT]], "all_left": len(task.left),
-        "download": export_url(studio, task.archive) if archive else "",
-        "left_words": duration(task.seconds_left) if task.seconds_left is not None else "", "can_stop": task.total > 0,
-        "size": size_words(archive.stat().st_size) if archive else "",
-    }  # fmt: skip
+    described = describe_task(task, studio.project.exports, partial(export_url, studio))
+    return described | {"left": [list(line) for line in task.left[:MOST_LEFT]], "all_left": len(task.left)}

@@ -1,5 +1,7 @@
 // What the scripts of several parts share. Text is only ever set as text content.
 
+const root = (window.gradio_config && window.gradio_config.root) || "";
+
 function create(tag, className, text) {
   const node = document.createElement(tag);
   if (className) node.className = className;

@@ -43,6 +43,7 @@ class Login:
         self.users = users
         self._clock = clock
         self._wrong: dict[str, deque[float]] = defaultdict(deque)  # by name, when: only of those that are users
+        self._hashes: dict[str, str] = {}  # by cookie, that of the password its login was made with
         self._checking = asyncio.Semaphore(2)  # a check takes 50 ms of a core, and 16 MB
 
     @property
@@ -51,12 +52,15 @@ class Login:
         return {"auth": self.check}
 
     def find_caller(self, request: Request) -> Caller | None:
-        """None: somebody who has yet to log in. Who they are is read where Gradio keeps it; what they may, from the users."""
+        """None: somebody who has yet to log in. Who they are is read where Gradio keeps it; what they may, from the users. A
+        login ends with its password."""
         app = request.app
         names = (f"access-token-{app.cookie_id}", f"access-token-unsecure-{app.cookie_id}")
-        login = next((app.tokens[token] for name in names if (token := request.cookies.get(name)) in app.tokens), None)
-        user = self.users.find(login) if login else None
-        return Caller(user.name, user.role) if user else None
+        token = next((token for name in names if (token := request.cookies.get(name)) in app.tokens), None)
+        user = self.users.find(app.tokens[token]) if token else None
+        if user is None or self._hashes.setdefault(token, user.hash) != user.hash:
+            return None
+        return Caller(user.name, user.role)
 
     async def check(self, name: str, password: str) -> bool:
         """Gradio asks in its event loop, where a hash that is slow on purpose would hold up every page."""

@@ -14,7 +14,7 @@ from ui.parts import read_files
 from ui.rights import least_role
 from ui.session import Session, Studio, attaching, page_session, serve
 
-SCRIPTS = ("elements.js", "look_ask.js", "look_stage.js", "look_zoom.js", "look_view.js")
+SCRIPTS = ("elements.js", "asking.js", "look_ask.js", "look_stage.js", "look_zoom.js", "look_view.js")
 
 TEMPLATE = """
 <section class="look" data-way="side" aria-label="Base beside adapter">

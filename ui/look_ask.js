@@ -4,7 +4,6 @@
 // While a job runs the app is asked once a second by a plain request; at rest, only when the pulse says that a job has moved
 // or when the tab is opened. Prompts and names are other people's text: set as textContent only.
 
-const root = (window.gradio_config && window.gradio_config.root) || "";
 const find = (selector) => element.querySelector(selector);
 const look = find(".look");
 
@@ -18,19 +17,9 @@ const isSeen = () => element.isConnected && look.offsetParent !== null;
 
 // The answer; null if there is none, or it says why not: then the reason is on the page.
 async function ask(name, payload) {
-  if (!props.session) return null;
-  const { token, view } = props.session;
-  let answer = null;
-  try {
-    answer = await server[name]({ token, view, ...payload });
-  } catch {} // the app was closed, or the connection is gone
-  if (answer && answer.error === "token") {
-    if (props.session.token === token) trigger("attach", {});
-    return null;
-  }
-  const problem = !answer ? "The app does not answer." : answer.error || "";
-  setText(find(".problem"), problem);
-  return problem ? null : answer;
+  const answer = await question(name, payload);
+  if (answer) setText(find(".problem"), answer.error || "");
+  return answer && !answer.error ? answer : null;
 }
 
 // One question at a time; whoever asks meanwhile has it asked once more.

@@ -9,7 +9,6 @@ from __future__ import annotations
 import shutil
 from datetime import datetime
 from functools import partial
-from pathlib import Path
 
 import gradio as gr
 
@@ -18,12 +17,12 @@ from dpo.bundle.said import is_empty
 from dpo.diagnostics import diagnose
 from dpo.intake import safe_name
 from dpo.runs import list_runs, suggest_run_name
-from ui.dataset_jobs import Task, Tasks
+from ui.dataset_jobs import Task, Tasks, describe_task
 from ui.downloads import packed_folder, project_url
 from ui.parts import read_files
 from ui.session import Session, Studio, page_session, serve
 from ui.uploads import uploaded_file
-from ui.words import count, duration, size_words
+from ui.words import count
 
 IMAGE_WORDS = {"used": "The images they are about", "all": "All images", "none": "No images"}
 _OPTIONS = "".join(f'<option value="{kind}">{IMAGE_WORDS[kind]}</option>' for kind in IMAGES)
@@ -37,13 +36,13 @@ TEMPLATE = f"""
       <div class="row">
         <select class="images" aria-label="Images">{_OPTIONS}</select>
         <label><input type="checkbox" class="checkpoints"> Checkpoints, to resume runs</label>
-        <button type="submit">Make the zip</button>
+        <button type="submit" class="while-idle">Make the zip</button>
       </div>
     </form>
     <div class="open">
       <h4>Open such a zip</h4>
       <p class="help where"></p>
-      <div class="row"><button type="button" class="choose">Choose a zip</button>
+      <div class="row"><button type="button" class="choose while-idle">Choose a zip</button>
         <input type="file" class="file" accept=".zip" hidden aria-label="A project to upload"></div>
     </div>
     <div class="tell">
@@ -56,7 +55,7 @@ TEMPLATE = f"""
   </div>
   <div class="task" hidden>
     <p class="sentence" role="status"></p><i class="bar"><b></b></i><p class="error" role="alert"></p>
-    <div class="row"><button type="button" class="stop" hidden>Stop</button><a class="download" hidden></a></div>
+    <div class="row"><button type="button" class="stop-task" hidden>Stop</button><a class="download" hidden></a></div>
   </div>
 </details>
 """
@@ -75,7 +74,7 @@ def create_project_part(studio: Studio, session: gr.State) -> gr.HTML:
     shown = gr.HTML(
         html_template=TEMPLATE,
         css_template=read_files("project.css"),
-        js_on_load=read_files("elements.js", "project.js"),
+        js_on_load=read_files("elements.js", "asking.js", "tasks.js", "project.js"),
         server_functions=[
             serve(studio, name, lambda view, payload, answer=answer: answer(part, payload)) for name, answer in ANSWERS.items()
         ],
@@ -96,7 +95,8 @@ def project_standing(part: ProjectPart, payload: dict) -> dict:
     where = "It becomes part of this project, which is empty." if here else (
         f"This project has picks or runs, so it becomes a folder beside it, in {project.path.parent}."
     )  # fmt: skip
-    return {"task": _describe(part.studio, task) if task else None, "where": where}
+    shown = describe_task(task, packed_folder(part.studio), partial(project_url, part.studio)) if task else None
+    return {"task": shown, "where": where}
 
 
 def begin_pack(part: ProjectPart, payload: dict) -> dict:
@@ -161,14 +161,3 @@ ANSWERS = {
 def _found(found: Unpacked) -> str:
     gone = f" The images of {count(found.gone, 'pair')} did not come along." if found.gone else ""
     return f"{count(found.pairs, 'pair')} and {count(found.runs, 'run')} unpacked.{gone}"
-
-
-def _describe(studio: Studio, task: Task) -> dict:
-    archive: Path | None = packed_folder(studio) / task.archive if task.archive else None
-    is_there = archive is not None and archive.is_file()
-    return {
-        "title": task.title, "done": task.done, "total": task.total, "sentence": task.sentence, "error": task.error,
-        "is_over": task.finished.is_set(), "download": project_url(studio, task.archive) if is_there else "",
-        "left_words": duration(task.seconds_left) if task.seconds_left is not None else "",
-        "size": size_words(archive.stat().st_size) if is_there else "",
-    }  # fmt: skip

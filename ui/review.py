@@ -14,7 +14,7 @@ from ui.review_answers import ANSWERS, Checkup, revision_of
 from ui.rights import least_role
 from ui.session import Session, Studio, attaching, page_session, serve
 
-SCRIPTS = ("elements.js", "review_ask.js", "review_sheet.js", "review_card.js", "review.js")
+SCRIPTS = ("elements.js", "asking.js", "review_ask.js", "review_sheet.js", "review_card.js", "review.js")
 
 TEMPLATE = """
 <section class="review" data-state="waiting" aria-label="Pairs">

@@ -9,7 +9,6 @@ const PAGE = 48; // pairs per request
 const BATCH = 200; // operations per request
 const RETRY_MS = [300, 600, 1200, 2400, 5000];
 
-const root = (window.gradio_config && window.gradio_config.root) || "";
 const find = (selector) => element.querySelector(selector);
 const review = find(".review");
 const sheet = find(".sheet");
@@ -36,19 +35,11 @@ const isSeen = () => review.offsetParent !== null;
 
 // The answer; null if there is none, or it says why not: then the reason is on the page.
 async function ask(name, payload) {
-  if (!props.session) return null;
-  const { token } = props.session;
-  let answer = null;
-  try {
-    answer = await server[name]({ token, view: props.session.view, ...payload });
-  } catch {} // the app was closed, or the connection is gone
-  if (answer && answer.error === "token") {
-    if (props.session.token === token) trigger("attach", {});
-    return null;
-  }
-  if (!answer) setText(find(".problem"), `The app does not answer.${outbox.length ? ` ${amount(outbox.length, "change")} ${outbox.length === 1 ? "waits" : "wait"} here.` : ""}`);
-  else setText(find(".problem"), answer.error || "");
-  return answer && !answer.error ? answer : null;
+  const answer = await question(name, payload);
+  if (!answer) return null;
+  const unsent = answer.isSilent && outbox.length ? ` ${amount(outbox.length, "change")} ${outbox.length === 1 ? "waits" : "wait"} here.` : "";
+  setText(find(".problem"), `${answer.error || ""}${unsent}`);
+  return answer.error ? null : answer;
 }
 
 // One request at a time: it carries what was done there, and a page of pairs back.

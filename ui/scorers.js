@@ -12,20 +12,12 @@ const chosen = () => ({ kind: kind.value, model: kind.value === "adapter" ? run.
 
 // What is asked is answered with how everything stands, or with why not.
 async function ask(name, payload = {}) {
-  if (!props.session) return trigger("attach", {}); // built only now, and Gradio forgets what it was sent before
   clearTimeout(asking);
-  const { token } = props.session;
-  let answer = null;
-  try {
-    answer = await server[name]({ token, view: props.session.view, ...chosen(), ...payload });
-  } catch {} // the app was closed, or the connection is gone
-  if (answer && answer.error === "token") {
-    if (props.session.token === token) trigger("attach", {});
-    return;
-  }
-  if (answer && !answer.error) return paint(answer, name);
-  setText(find(".problem"), answer ? answer.error : "The app does not answer.");
-  if (!answer) asking = setTimeout(look, 3 * AGAIN_MS);
+  const answer = await question(name, { ...chosen(), ...payload });
+  if (!answer) return;
+  if (!answer.error) return paint(answer, name);
+  setText(find(".problem"), answer.error);
+  if (answer.isSilent) asking = setTimeout(look, 3 * AGAIN_MS);
 }
 
 function look() {

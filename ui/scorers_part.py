@@ -58,7 +58,7 @@ def create_scorers(studio: Studio, session: gr.State) -> gr.HTML:
     part = gr.HTML(
         html_template=TEMPLATE,
         css_template=read_files("scorers.css"),
-        js_on_load=read_files("elements.js", "scorers.js"),
+        js_on_load=read_files("elements.js", "asking.js", "scorers.js"),
         server_functions=[serve(studio, name, partial(answer, studio)) for name, answer in ANSWERS.items()],
         apply_default_css=False, elem_id="scorers", session=None, revision=None,
     )  # fmt: skip

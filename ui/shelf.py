@@ -16,7 +16,7 @@ from ui.rights import least_role
 from ui.session import SORTS, Session, Studio, attaching, page_session, serve
 from ui.shelf_answers import ANSWERS
 
-SCRIPTS = ("elements.js", "shelf_list.js", "shelf_pane.js", "shelf_upload.js", "shelf.js")
+SCRIPTS = ("elements.js", "asking.js", "shelf_list.js", "shelf_pane.js", "shelf_upload.js", "shelf.js")
 
 OPTIONS = {
     "ignore_loras": "Ignore LoRA tags",

@@ -11,7 +11,6 @@ const MOST_PAGES = 10; // kept; further ones are asked for again
 const TYPING_MS = 250;
 const SLOW_MS = 200; // an answer that takes longer is announced
 
-const root = (window.gradio_config && window.gradio_config.root) || "";
 const find = (selector) => element.querySelector(selector);
 const shelf = find(".shelf");
 const list = find(".list");
@@ -35,16 +34,8 @@ const amount = (number, noun) => `${number.toLocaleString()} ${noun}${number ===
 
 // The answer, or null: then the reason is on the page, or a new token is on its way and `start` runs again.
 async function ask(name, payload) {
-  if (!props.session) return null;
-  let answer = null;
-  try {
-    answer = await server[name]({ token: props.session.token, view: props.session.view, ...payload });
-  } catch {} // the app was closed, or the connection is gone
-  if (answer && answer.error === "token") {
-    trigger("attach", {});
-    return null;
-  }
-  say(answer ? answer.error || "" : "The app does not answer.");
+  const answer = await question(name, payload);
+  if (answer) say(answer.error || "");
   return answer && !answer.error ? answer : null;
 }
 

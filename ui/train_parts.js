@@ -82,7 +82,6 @@ painters.strip = () => {
   const steps = strip.steps || [];
   part.hidden = steps.length === 0;
   if (part.hidden) return;
-  const root = (window.gradio_config && window.gradio_config.root) || "";
   const newest = steps[steps.length - 1];
   // Who looks back at an early step stays there while others arrive; who looked at the newest goes along.
   const looked = part.dataset.run === strip.run && steps.find((one) => String(one.step) === part.dataset.step);

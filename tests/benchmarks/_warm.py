@@ -1,21 +1,17 @@
 """A process that has imported what training and exporting import, and becomes a command whenever it is asked to: in a fork of its
-own, which can be killed as any command can. Importing torch and diffusers takes seconds, and hundreds of commands are killed.
-
-Run by `Warm`, which sends one JSON line per command and reads one with its process id, as tests/browser/nursery.py does.
+own, which can be killed as any command can (tests/browser/nursery.py). Importing torch and diffusers takes seconds, and hundreds
+of commands are killed. Run by `Warm`.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import resource
-import signal
 import subprocess
 import sys
-import traceback
 from pathlib import Path
 
-from tests.browser.nursery import REPOSITORY, Child
+from tests.browser.nursery import REPOSITORY, Child, ask_fork, serve_forks
 
 SCAN = "scan-into-project"  # PROJECT FOLDER: what the page's Scan does; no command does it alone
 
@@ -32,9 +28,7 @@ class Warm:
 
     def start(self, *command: str, largest_file: int = 0) -> Child:
         """A command, as after `python -m dpo`. `largest_file`: bytes past which the system refuses to write, 0 for no limit."""
-        self._process.stdin.write(json.dumps([command, str(self._log), largest_file]).encode() + b"\n")
-        self._process.stdin.flush()
-        return Child(int(self._process.stdout.readline()))
+        return ask_fork(self._process, [command, largest_file], self._log)
 
     def run(self, *command: str, largest_file: int = 0) -> None:
         """The same, until it has ended."""
@@ -65,7 +59,8 @@ def _warm_up() -> None:
     torch.set_num_threads(1)
 
 
-def _become(command: list[str], largest_file: int) -> int:
+def _become(what: list) -> int:
+    command, largest_file = what
     if largest_file:
         resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, resource.RLIM_INFINITY))
     if command[0] == SCAN:
@@ -80,27 +75,8 @@ def _become(command: list[str], largest_file: int) -> int:
 
 def main() -> None:
     _warm_up()
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody asks how they ended
     print("warm", flush=True)
-    for line in sys.stdin:
-        command, log, largest_file = json.loads(line)
-        pid = os.fork()
-        if pid:
-            print(pid, flush=True)
-            continue
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        output = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
-        for number in (1, 2):
-            os.dup2(output, number)
-        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-        try:
-            status = _become(command, largest_file)
-        except BaseException:
-            traceback.print_exc()
-            status = 1
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(status)
+    serve_forks(_become)
 
 
 if __name__ == "__main__":

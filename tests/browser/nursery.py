@@ -11,6 +11,8 @@ import os
 import signal
 import subprocess
 import sys
+import traceback
+from collections.abc import Callable
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -28,9 +30,7 @@ class Nursery:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "tests.browser.nursery"], cwd=REPOSITORY, stdin=subprocess.PIPE, stdout=subprocess.PIPE
             )
-        self._process.stdin.write(json.dumps([arguments, str(log)]).encode() + b"\n")
-        self._process.stdin.flush()
-        return Child(int(self._process.stdout.readline()))
+        return ask_fork(self._process, arguments, log)
 
     def close(self) -> None:
         if self._process:
@@ -64,14 +64,19 @@ class Child:
         select.select([self._handle], [], [])
 
 
-def main() -> None:
-    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
-    import app
-    import ui  # noqa: F401  (what the app imports once it runs)
+def ask_fork(process: subprocess.Popen, what: list, log: Path) -> Child:
+    """A fork of a process that is in `serve_forks`, which does `what`."""
+    process.stdin.write(json.dumps([what, str(log)]).encode() + b"\n")
+    process.stdin.flush()
+    return Child(int(process.stdout.readline()))
 
+
+def serve_forks(become: Callable[[list], int | None]) -> None:
+    """Until there is nobody to ask: for each of `ask_fork` a fork that does it, writes what it prints into the log, and ends with
+    the status it returns."""
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody asks how they ended
     for line in sys.stdin:
-        arguments, log = json.loads(line)
+        what, log = json.loads(line)
         pid = os.fork()
         if pid:
             print(pid, flush=True)
@@ -81,8 +86,22 @@ def main() -> None:
         for number in (1, 2):
             os.dup2(output, number)
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-        app.main(arguments)
-        os._exit(0)
+        try:
+            status = become(what)
+        except BaseException:
+            traceback.print_exc()
+            status = 1
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status or 0)
+
+
+def main() -> None:
+    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+    import app
+    import ui  # noqa: F401  (what the app imports once it runs)
+
+    serve_forks(app.main)
 
 
 if __name__ == "__main__":
