@@ -1,32 +1,18 @@
 // The page side of datasets.py. What takes long is started here and asked about until it is over. File names and reasons are
 // other people's text: set as textContent only.
 
-const AGAIN_MS = 700; // between questions while something is on its way
+const STANDING = "tell";
 const find = (selector) => element.querySelector(selector);
 const box = find(".datasets");
-let asking = 0, isWaiting = false;
+let wasSeen = false;
 
 const isSeen = () => box.offsetParent !== null;
 
-async function ask(name, payload) {
-  clearTimeout(asking);
-  const answer = await question(name, payload);
-  if (!answer) return;
-  if (answer.error) {
-    find(".task").hidden = false;
-    setText(find(".task .error"), answer.error);
-    if (answer.isSilent && isWaiting) asking = setTimeout(look, 3 * AGAIN_MS);
-    return;
-  }
-  paintTask(answer.task);
-  if (answer.task) paintLeft(answer.task);
-  paintLive(answer.live);
-  isWaiting = Boolean((answer.task && !answer.task.is_over) || (answer.live.folder && !answer.live.is_up_to_date && !answer.live.error));
-  if (isWaiting) asking = setTimeout(look, AGAIN_MS);
-}
-
-function look() {
-  if (isSeen()) ask("tell", {});
+function paint({ task, live }) {
+  paintTask(task);
+  if (task) paintLeft(task);
+  paintLive(live);
+  return Boolean((task && !task.is_over) || (live.folder && !live.is_up_to_date && !live.error));
 }
 
 function paintLeft(task) {
@@ -93,10 +79,13 @@ find(".stop-live").addEventListener("click", () => {
   find(".live .path").value = "";
   ask("keep_live", { folder: "" });
 });
-find(".stop-task").addEventListener("click", () => ask("stop_task", {}));
+find(".stop-task").addEventListener("click", () => ask("stop_task"));
 find(".finalise-live").addEventListener("click", () => ask("finalise_live", { share: share("finalise") }));
 // The picker's keys are not meant here.
 for (const name of ["keydown", "keyup"]) box.addEventListener(name, (event) => event.stopPropagation());
-new ResizeObserver(look).observe(box); // it is unfolded
-watch(["session", "revision"], look);
+new ResizeObserver(() => {
+  if (isSeen() && !wasSeen) look(); // it is unfolded
+  wasSeen = isSeen();
+}).observe(box);
+watch(["session", "revision"], goOn);
 if (!props.session) trigger("attach", {});

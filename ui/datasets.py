@@ -78,6 +78,7 @@ TEMPLATE = f"""
     <div class="finalise" hidden>{_SHARE_FIELD} <button type="button" class="finalise-live while-idle">Finalise</button>
       <p class="help">Writes the split and concepts.json. Picking can go on afterwards.</p></div>
   </form>
+  <p class="problem error" role="alert"></p>
   <div class="task" hidden>
     <p class="sentence" role="status"></p><i class="bar"><b></b></i><p class="error" role="alert"></p>
     <button type="button" class="stop-task quiet" hidden>Stop</button>

@@ -1,35 +1,23 @@
 // The page side of project_part.py. What takes long is started here and asked about until it is over. Names and messages are set
 // as text content only.
 
-const AGAIN_MS = 700; // between questions while something is on its way
+const STANDING = "project_standing";
 const find = (selector) => element.querySelector(selector);
 const box = find(".project");
-let asking = 0, waiting = null; // what is to be asked once there is a session
 
-async function call(name, payload) {
-  const answer = await question(name, payload);
-  if (!answer) waiting = [name, payload];
-  if (!answer || !answer.error) return answer;
-  paintTask({ is_over: true, error: answer.error });
-  return null;
-}
+const isSeen = () => box.open;
 
-async function ask(name, payload) {
-  clearTimeout(asking);
-  const answer = await call(name, payload);
-  if (!answer) return;
-  setText(find(".where"), `As packed here or by python -m dpo project pack. ${answer.where}`);
-  paintTask(answer.task);
-  if (answer.task && !answer.task.is_over) asking = setTimeout(look, AGAIN_MS);
-}
-
-function look() {
-  if (box.open) ask("project_standing", {});
+function paint({ task, where }) {
+  setText(find(".where"), `As packed here or by python -m dpo project pack. ${where}`);
+  paintTask(task);
+  return Boolean(task && !task.is_over);
 }
 
 async function copyDiagnostics() {
-  const answer = await call("tell_diagnostics", {});
-  if (!answer) return;
+  const answer = await question("tell_diagnostics");
+  if (!answer) return (unasked = copyDiagnostics);
+  setText(find(".problem"), answer.error || "");
+  if (answer.error) return;
   const text = find(".text");
   text.value = answer.text;
   text.hidden = false;
@@ -54,14 +42,8 @@ find(".file").addEventListener("change", async (event) => {
   event.target.value = "";
   if (file) await sendFile(file, (path) => ask("begin_unpack", { upload: path }));
 });
-find(".stop-task").addEventListener("click", () => ask("stop_project_task", {}));
+find(".stop-task").addEventListener("click", () => ask("stop_project_task"));
 find(".copy").addEventListener("click", copyDiagnostics);
 // The picker's keys are not meant here.
 for (const name of ["keydown", "keyup"]) box.addEventListener(name, (event) => event.stopPropagation());
-watch("session", () => {
-  if (!props.session || !waiting) return;
-  const [name, payload] = waiting;
-  waiting = null;
-  if (name === "tell_diagnostics") copyDiagnostics();
-  else ask(name, payload);
-});
+watch("session", goOn);

@@ -53,6 +53,7 @@ TEMPLATE = f"""
       <textarea class="text" readonly hidden rows="12" spellcheck="false" aria-label="Diagnostics"></textarea>
     </div>
   </div>
+  <p class="problem error" role="alert"></p>
   <div class="task" hidden>
     <p class="sentence" role="status"></p><i class="bar"><b></b></i><p class="error" role="alert"></p>
     <div class="row"><button type="button" class="stop-task" hidden>Stop</button><a class="download" hidden></a></div>
