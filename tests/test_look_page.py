@@ -17,6 +17,7 @@ from dpo.pixels import PixelError, mean_difference
 from dpo.project import open_project
 from dpo.runs import Run, create_run
 from dpo.sample_settings import SampleSettings
+from ui import create_app
 from ui.look_answers import ANSWERS, MOST_ROWS, NO_ADAPTER, difference_words
 from ui.look_form import (
     adapter_choices,
@@ -297,3 +298,9 @@ def test_images_of_two_sizes_have_no_difference(tmp_path):
         Image.new("RGB", (side, side)).save(tmp_path / name)
     with pytest.raises(PixelError, match=r"a\.png and b\.png differ in size"):
         mean_difference(tmp_path / "a.png", tmp_path / "b.png")
+
+
+def test_which_way_is_shown_is_said_by_the_person_and_by_the_beginning_of_a_page_and_by_nobody_else(studio):
+    page = create_app(studio)
+    (way,) = [block for block in page.blocks.values() if block.elem_id == "compare-way"]
+    assert [event.name for event in page.fns.values() if way in event.outputs] == ["restore"]

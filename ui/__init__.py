@@ -92,6 +92,7 @@ def create_app(studio: Studio) -> Page:
                 led = tab.next.click(lambda to=place.id: gr.Tabs(selected=to), None, tabs, show_progress="hidden")
                 led.then(following.refresh, session, following.outputs, show_progress="hidden")
         pairs, train, compare = made
+        loaded.then(compare.restore, session, compare.restored, show_progress="hidden")
         reviewed = train.review.click(
             lambda: (gr.Tabs(selected="pairs"), gr.Accordion(open=True)), None, [tabs, pairs.review], show_progress="hidden"
         )

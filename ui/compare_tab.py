@@ -45,11 +45,14 @@ QUIET = {"queue": False, "show_progress": "hidden"}
 
 
 class CompareTab(NamedTuple):
-    """As `Tab`, and `begun`, which changes whenever a round was begun here: its candidates are picked from in Pairs."""
+    """As `Tab`. `begun` changes whenever a round was begun here: its candidates are picked from in Pairs. `restore(session)`,
+    once a page: updates for `restored`, the way that was chosen last; from then on the page knows best."""
 
     refresh: Callable[[Session], tuple]
     outputs: list[gr.components.Component]
     begun: gr.State
+    restore: Callable[[Session], tuple]
+    restored: list[gr.components.Component]
     next: gr.Button | None = None
 
 
@@ -78,12 +81,15 @@ def create_compare_tab(studio: Studio, session: gr.State) -> CompareTab:
     @open_to("viewer")
     def refresh(session: Session) -> tuple:
         run = offered_run(studio, session)
-        name = session.way if session.way in dict(WAYS).values() else "look"
         return (
             gr.Dropdown(choices=adapter_choices(studio)) if session.is_owner else gr.skip(),
-            run.name if run and session.is_owner else gr.skip(), name, *show_way(name),
-            show_look(studio, session), *blind.refresh(session), *rounds.refresh(session),
+            run.name if run and session.is_owner else gr.skip(), show_look(studio, session),
+            *blind.refresh(session), *rounds.refresh(session),
         )  # fmt: skip
+
+    @open_to("viewer")
+    def restore(session: Session) -> tuple:
+        return (session.way, *show_way(session.way)) if session.way == "test" else (gr.skip(),) * 3
 
     @open_to("viewer")
     def choose_way(session: Session, name: str) -> tuple:
@@ -95,8 +101,8 @@ def create_compare_tab(studio: Studio, session: gr.State) -> CompareTab:
 
     _wire_compare(studio, form)
     blind.card_news.then(rounds.refresh, session, rounds.outputs, **QUIET)  # the line says what the test has shown
-    outputs = [form.adapters, offered, way, look_place, test_place, look, *blind.outputs, *rounds.outputs]
-    return CompareTab(refresh, outputs, rounds.begun)
+    outputs = [form.adapters, offered, look, *blind.outputs, *rounds.outputs]
+    return CompareTab(refresh, outputs, rounds.begun, restore, [way, look_place, test_place])
 
 
 def _wire_compare(studio: Studio, form: Form) -> None:
