@@ -52,6 +52,7 @@ def learned(run):
 
 
 @pytest.mark.slow
+@pytest.mark.thorough
 def test_kills_lose_nothing_that_was_said_and_every_run_goes_on_to_the_same_bits():
     found = faults.measure({"scan": 1, "picking": 1, "votes": 2, "caching": 1, "training": 2, "saving": 2, "exporting": 1})
     assert found["kills"] == {"scan": 1, "picking": 1, "votes": 2, "caching": 1, "training": 2, "saving": 2, "exporting": 1}

@@ -8,8 +8,6 @@ import json
 import os
 import re
 import socket
-import subprocess
-import sys
 import urllib.parse
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -20,6 +18,7 @@ import pytest
 from starlette.responses import PlainTextResponse
 from starlette.testclient import TestClient
 
+import app
 from dpo.config import TrainConfig
 from dpo.jobs import JobRegistry
 from dpo.pairs import Pair
@@ -328,21 +327,17 @@ def test_without_a_wish_the_next_free_port_is_taken_and_said(monkeypatch, capsys
     assert f"Port {port} is in use" in capsys.readouterr().out
 
 
-def start(*flags: str, project: Path) -> subprocess.CompletedProcess:
-    command = [sys.executable, "app.py", "--project", str(project), *flags]
-    environment = {name: value for name, value in os.environ.items() if name != "STUDIO_AUTH"}
-    return subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=60, env=environment)
-
-
 @pytest.mark.parametrize(
     ("flags", "said"),
     [(("--host", "0.0.0.0"), "--auth"), (("--auth", "nonsense"), "--auth"), (("--auth", "me:short"), "8 or more"),
      (("--users", "nowhere"), "python -m dpo users"), (("--root", "nowhere"), "--root")],
 )  # fmt: skip
-def test_the_app_refuses_with_one_sentence_and_status_2(flags, said, tmp_path):
-    refused = start(*flags, project=tmp_path / "project")
-    assert refused.returncode == 2
-    assert len(refused.stderr.strip().splitlines()) == 1 and said in refused.stderr
+def test_the_app_refuses_with_one_sentence_and_status_2(flags, said, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(os, "environ", {name: value for name, value in os.environ.items() if name != "STUDIO_AUTH"})
+    with pytest.raises(SystemExit) as refused:
+        app.main(["--project", str(tmp_path / "project"), *flags])
+    told = capsys.readouterr().err
+    assert refused.value.code == 2 and len(told.strip().splitlines()) == 1 and said in told
     assert not (tmp_path / "project").exists(), "nothing is made before the doors are checked"
 
 

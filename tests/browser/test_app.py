@@ -10,6 +10,7 @@ from tests.browser.training import open_tab, start_training, steps_shown, wait_f
 pytestmark = pytest.mark.browser
 
 
+@pytest.mark.thorough
 def test_a_reload_and_a_second_page_find_the_running_job(page, browser, url, studio, pairs, slow_training):
     open_tab(page, url, "Train")
     page.locator("#pairs-line", has_text="8 pairs from 4 prompts").wait_for()

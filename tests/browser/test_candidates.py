@@ -22,6 +22,7 @@ def project(tmp_path):
     return project
 
 
+@pytest.mark.thorough
 def test_candidates_of_the_prompts_at_hand_are_made_and_picked_from_on_a_phone(page, start_app, project):
     open_picker(page, start_app(project.path))
     page.set_viewport_size({"width": 390, "height": 800})

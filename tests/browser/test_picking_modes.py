@@ -122,6 +122,7 @@ def test_a_held_f_lays_the_right_image_over_the_left(duelling, project):
     assert project.picks.revision() == 0
 
 
+@pytest.mark.thorough
 def test_duels_of_a_group_end_with_its_pair_and_the_progress_counts_the_group(duelling, project, groups):
     order = [image.key for image in groups[0].images]
     for _ in range(40):

@@ -139,6 +139,7 @@ def test_the_help_does_what_it_lists(picking, project, groups):
     wait_until(lambda: [pick.op for pick in project.picks.live()] == ["skip"])
 
 
+@pytest.mark.thorough
 def test_a_second_opinion_is_asked_for_quietly_and_makes_no_pair(page, start_app, tmp_path):
     """Sixty groups of two images: that none is among the tenth which two people see happens once in five hundred times."""
     paint_folder(tmp_path / "project" / "candidates", prompts=60, per_prompt=2, side=32)

@@ -39,6 +39,7 @@ def test_what_picks_change_elsewhere_on_the_page_is_shown_once_they_pause(pickin
     picking.wait_for_selector("#to-train:has-text('4 pairs')")
 
 
+@pytest.mark.thorough
 def test_train_rests_too_and_shows_what_another_process_does_to_a_run(picking, project, events):
     picking.get_by_role("tab", name="Train").click()
     picking.wait_for_selector("#start-training")
@@ -51,6 +52,7 @@ def test_train_rests_too_and_shows_what_another_process_does_to_a_run(picking, p
     come_to_rest(picking, events)
 
 
+@pytest.mark.thorough
 def test_a_page_whose_app_was_closed_and_started_again_loads_anew_and_goes_on(picking, app):
     began = picking.evaluate("performance.timeOrigin")
     picking.wait_for_timeout(1500)

@@ -105,6 +105,7 @@ def test_keys_swap_and_delete_the_pair_that_has_the_focus_and_the_picker_hears_n
     wait_until(lambda: pair_of(project, shown[2]).state == "used")
 
 
+@pytest.mark.thorough
 def test_a_deleted_pair_is_found_under_its_filter_after_a_reload_and_restored(review, project):
     shown = prompts(review)
     card(review, shown[1]).hover()
@@ -142,6 +143,7 @@ def test_a_change_whose_answer_was_lost_is_sent_again_and_counts_once(review, pr
     assert (lost, project.picks.revision()) == ([200], before + 1)
 
 
+@pytest.mark.thorough
 def test_a_group_that_is_opened_again_loses_its_pair_and_is_picked_next(review, project):
     prompt = prompts(review)[2]
     assert shown_prompt(review) != prompt
@@ -214,6 +216,7 @@ def test_pairs_whose_files_are_gone_are_removed_together_and_come_back_together(
     wait_until(lambda: [picked.state for picked in project.picks.picked_pairs()].count("deleted") == 0)
 
 
+@pytest.mark.thorough
 def test_health_names_a_planted_problem_and_shows_its_pairs(page, start_app, project):
     keys = [image.key for image in groups_of(project)[PICKED].images][:2]
     paths = tuple(project.library.image(key).path for key in keys)
@@ -281,6 +284,7 @@ def test_the_train_tab_leads_to_the_review_unfolded(page, start_app, project):
     assert page.locator("#review .card").count() == PICKED
 
 
+@pytest.mark.thorough
 def test_hostile_prompts_are_shown_as_text_and_run_nothing(page, start_app, tmp_path):
     folder = tmp_path / "project" / "candidates"
     hostile = write_hostile(folder)

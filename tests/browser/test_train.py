@@ -93,6 +93,7 @@ def test_a_loss_says_when_to_use_it_also_in_a_mix(page, url):
     page.locator("#about-loss li", has_text="ipo, weight 0.2: ").wait_for()
 
 
+@pytest.mark.thorough
 def test_settings_come_out_of_files_of_ours_and_of_onetrainer(page, url, tmp_path):
     ours, theirs, neither = (tmp_path / name for name in ("ours.json", "theirs.json", "neither.json"))
     ours.write_text(json.dumps({"beta": 321.0, "sampling_steps": 1}))
@@ -130,6 +131,7 @@ def test_a_pause_holds_the_run_also_for_who_comes_later_and_a_stop_can_be_resume
     steps_shown(page)
 
 
+@pytest.mark.thorough
 def test_runs_wait_in_line_move_up_and_leave_it(page, url, studio, pairs, slow_training):
     open_tab(page, url, "Train")
     for name in ("first-1", "second-1", "third-1"):
@@ -174,6 +176,7 @@ def test_a_run_is_cloned_compared_and_deleted_only_when_asked_twice(page, url, s
     assert kept.path.exists() and other.path.exists() and not (studio.project.runs / "broken-1").exists()
 
 
+@pytest.mark.thorough
 def test_samples_stand_base_above_policy_and_their_prompts_are_text_only(page, url, studio, pairs, slow_training):
     open_tab(page, url, "Train")
     unfold(page, "records")

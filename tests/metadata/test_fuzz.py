@@ -1,6 +1,6 @@
 """Whatever a file holds, reading it ends soon and says something: broken files, texts and graphs, thought up by hypothesis.
 
-Everything goes through `read_image`, with counters around what it reads, inflates and visits. By default this takes about 20
+Everything goes through `read_image`, with counters around what it reads, inflates and visits. By default this takes about 10
 seconds; `STUDIO_FUZZ_SECONDS=600 python -m pytest tests/metadata/test_fuzz.py` looks for ten minutes. A failure prints the
 smallest example found; the order of examples is the same in every run.
 """
@@ -29,7 +29,7 @@ from dpo.metadata.records import CERTAINTIES, REASONS, ImageRecord
 from tests.metadata.examples import CANVASES, NAMES, RUN_GRAPHS, VALUES, damaged_files, edited_texts
 from tests.metadata.files import box, chunk, exif, exif_segment, gif, heif, jpeg, jxl, png, text_chunk, user_comment, webp
 
-SECONDS = float(os.environ.get("STUDIO_FUZZ_SECONDS", "20"))
+SECONDS = float(os.environ.get("STUDIO_FUZZ_SECONDS", "10"))
 SEARCHES = 5  # tests that share the time
 
 
