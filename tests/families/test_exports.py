@@ -35,7 +35,7 @@ OFFERS = [
         format,
         id=f"{tiny.name}-{kind}-{format}",
         marks=unless(kind == "lora" or pipeline == "StableDiffusionPipeline"),
-    )  # fmt: skip
+    )
     for pipeline, tiny in TINIES
     for kind in KINDS
     for format in FORMATS
