@@ -47,7 +47,7 @@ LIMIT_MS = 300
 PER_GROUP, SIDE = 4, 256
 FIRST_PAIRS = 60  # to train on, picked before
 START_SECONDS = 300  # for the first step, on a busy machine: torch is loaded, and images are encoded
-VISITS, FIRST_VISITS, VISITS_AT_ONCE = 3000, 100, 4
+VISITS, FIRST_VISITS, VISITS_AT_ONCE = 1000, 100, 4
 MOST_GROWTH = 1.1
 PICKS_A_VISIT = 2
 
