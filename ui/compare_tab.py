@@ -46,37 +46,33 @@ QUIET = {"queue": False, "show_progress": "hidden"}
 
 class CompareTab(NamedTuple):
     """As `Tab`. `begun` changes whenever a round was begun here: its candidates are picked from in Pairs. `restore(session)`,
-    once a page: updates for `restored`, the way that was chosen last; from then on the page knows best."""
+    once a page: what is put into `restored`, the way that was chosen last; from then on the page knows best."""
 
     refresh: Callable[[Session], tuple]
     outputs: list[gr.components.Component]
     begun: gr.State
-    restore: Callable[[Session], tuple]
-    restored: list[gr.components.Component]
+    restore: Callable[[Session], str]
+    restored: gr.Radio
     next: gr.Button | None = None
 
 
 def create_compare_tab(studio: Studio, session: gr.State) -> CompareTab:
     way = gr.Radio(WAYS, value="look", show_label=False, container=False, elem_id="compare-way")
     with (
-        gr.Column(elem_id="compare-look") as look_place,
+        gr.Column(elem_id="compare-look"),
         gr.Row(elem_id="compare", elem_classes="workbench"),
     ):
         with gr.Column(scale=0, min_width=320, elem_classes="side"):
             form = create_form()
         with gr.Column(scale=1, min_width=320, elem_classes="wide"):
             look = create_look(studio, session)
-    with gr.Column(visible="hidden", elem_id="compare-test") as test_place:
+    with gr.Column(elem_id="compare-test"):
         create_notice(studio)
         with only_with_jobs(studio):
             blind = create_blind_part(studio, session)
             create_blind_scorers(studio, blind)
             rounds = create_rounds_part(studio, session)
     offered = gr.State("")  # the run whose adapter the session offers; what was chosen here stands until that changes
-
-    def show_way(name: str) -> tuple:
-        is_test = name == "test"
-        return gr.Column(visible="hidden" if is_test else True), gr.Column(visible=True if is_test else "hidden")
 
     @open_to("viewer")
     def refresh(session: Session) -> tuple:
@@ -88,21 +84,21 @@ def create_compare_tab(studio: Studio, session: gr.State) -> CompareTab:
         )  # fmt: skip
 
     @open_to("viewer")
-    def restore(session: Session) -> tuple:
-        return (session.way, *show_way(session.way)) if session.way == "test" else (gr.skip(),) * 3
+    def restore(session: Session) -> str:
+        return session.way if session.way == "test" else gr.skip()
 
     @open_to("viewer")
-    def choose_way(session: Session, name: str) -> tuple:
-        return replace(session, way=name), *show_way(name)
+    def choose_way(session: Session, name: str) -> Session:
+        return replace(session, way=name)
 
-    way.input(choose_way, [session, way], [session, look_place, test_place], show_progress="hidden")
+    way.input(choose_way, [session, way], session, show_progress="hidden")  # the page shows it by itself (look.css)
     _wire_offers(studio, session, form, offered)
     _wire_prompts(studio, form)
 
     _wire_compare(studio, form)
     blind.card_news.then(rounds.refresh, session, rounds.outputs, **QUIET)  # the line says what the test has shown
     outputs = [form.adapters, offered, look, *blind.outputs, *rounds.outputs]
-    return CompareTab(refresh, outputs, rounds.begun, restore, [way, look_place, test_place])
+    return CompareTab(refresh, outputs, rounds.begun, restore, way)
 
 
 def _wire_compare(studio: Studio, form: Form) -> None:
