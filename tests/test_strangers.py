@@ -25,7 +25,8 @@ OPEN_EVENTS = {
     "ui.create_app.go", "ui._refreshing.refresh", "ui.pairs_tab.create_pairs_tab.refresh", "ui.pairs_tab.create_pairs_tab.look",
     "ui.pairs_tab.create_pairs_tab.narrow", "ui.pairs_tab.create_pairs_tab.pick_group", "ui.pairs_tab.create_pairs_tab.<lambda>",
     "ui.picker.create_picker.switch_mode", "ui.train_tab.create_train_tab.refresh", "ui.train_form.create_form.<lambda>",
-    "ui.compare_tab.create_compare_tab.refresh", "ui.compare_tab.create_compare_tab.choose_way", "ui.compare_tab.create_compare_tab.restore",
+    "ui.compare_tab.create_compare_tab.refresh", "ui.compare_tab.create_compare_tab.choose_way",
+    "ui.compare_tab.create_compare_tab.restore",
     "ui.blind.create_blind_part.show", "ui.rounds.create_rounds_part.refresh", "ui.rounds.create_rounds_part.choose",
 }  # fmt: skip
 OPEN_FUNCTIONS = {
