@@ -81,13 +81,13 @@ def test_a_prompt_counts_as_right_only_if_it_is_the_one_written():
     assert _is_right([], None) and not _is_right(["a cat"], None)
 
 
-def test_a_reader_that_does_twice_the_work_has_half_the_speed(written):
-    def twice(path: Path) -> list[str]:
-        return [read_image(path).prompt or "", read_image(path).prompt or ""]
+def test_a_reader_that_does_ten_times_the_work_is_slower_and_as_right(written):
+    def ten_times(path: Path) -> list[str]:
+        return [read_image(path).prompt or "" for _ in range(10)]
 
-    result = _compare(written, twice)
+    result = _compare(written, ten_times)
     assert result["right"] == result["sd_parsers_right"] == result["right_in_both"] == FILES
-    assert 1.2 < result["files_per_second_ratio"] < 3.5
+    assert result["files_per_second_ratio"] > 1.5
 
 
 # ------------------------------------------------------------------------------------------------ photographs
