@@ -12,7 +12,10 @@ let unasked = null; // what waits for a token
 async function ask(name, payload) {
   clearTimeout(asking);
   const answer = await question(name, payload);
-  if (!answer) return (unasked = () => ask(name, payload));
+  if (!answer) {
+    if (name !== STANDING || !unasked) unasked = () => ask(name, payload); // a look does not take the place of what was begun
+    return;
+  }
   // What was refused stays said until something else is asked for.
   if (answer.error || name !== STANDING || isSilent) setText(find(".problem"), answer.error || "");
   isSilent = Boolean(answer.isSilent);
