@@ -8,6 +8,7 @@ import shlex
 import sys
 from pathlib import Path
 
+from dpo.memory import give_memory_back
 from dpo.space import find_space
 
 
@@ -38,6 +39,7 @@ def main(arguments: list[str] | None = None) -> None:
     given = sys.argv[1:] if arguments is None else arguments
     flags = parser.parse_args([*shlex.split(os.environ.get("STUDIO_FLAGS", "")), *given])
     folder = flags.project.expanduser()
+    give_memory_back()
 
     # Gradio reads all of these when it is imported; without the first it phones home. Of the last 10,000 events it would keep
     # statistics that nobody sees, and count them anew after every single one.

@@ -17,9 +17,9 @@ NOT_FOR_RATERS = (
 )  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def site(tmp_path_factory) -> Iterator[Site]:
-    with open_site(tmp_path_factory.mktemp("roles")) as site:
+@pytest.fixture
+def site(tmp_path) -> Iterator[Site]:
+    with open_site(tmp_path / "roles") as site:
         yield site
 
 
