@@ -68,8 +68,8 @@ def count_arenas(given: str) -> int:
     return len(re.findall(r"^Arena \d+:", run(given, ARENAS).stderr, re.MULTILINE))
 
 
-def test_many_threads_share_two_arenas():
-    assert (count_arenas("give_memory_back()"), count_arenas("") > 2) == (2, True)
+def test_all_threads_share_one_arena():
+    assert (count_arenas("give_memory_back()"), count_arenas("") > 2) == (1, True)
 
 
 def test_the_app_begins_with_it_before_any_library_has_threads():
@@ -81,4 +81,4 @@ def test_the_app_begins_with_it_before_any_library_has_threads():
         except SystemExit as end:
             assert end.code == 2
     """
-    assert count_arenas(textwrap.dedent(refused)) == 2
+    assert count_arenas(textwrap.dedent(refused)) == 1
