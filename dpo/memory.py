@@ -1,8 +1,8 @@
 """Memory that was freed goes back to the machine, which by itself it does not. Loads nothing heavy.
 
 glibc gives the threads of a process up to eight arenas for each core, and gives back of each only what lies above all that is
-used. An app of many visitors then holds twice what it uses, and more with each: a page is made of long texts, every one cut out of
-whatever arena its thread has. With a single arena, the holes in it given back every few seconds, it holds after a thousand visits
+used. An app of many visitors then holds twice what it uses, and more with each: a page is made of long texts, each cut out of the
+arena that its thread has. With a single arena, the holes in it given back every few seconds, it holds after a thousand visits
 what it held after a hundred.
 """
 
