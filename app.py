@@ -8,7 +8,7 @@ import shlex
 import sys
 from pathlib import Path
 
-from dpo.memory import give_memory_back
+from dpo.memory import give_memory_back, share_one_arena
 from dpo.space import find_space
 
 
@@ -39,7 +39,7 @@ def main(arguments: list[str] | None = None) -> None:
     given = sys.argv[1:] if arguments is None else arguments
     flags = parser.parse_args([*shlex.split(os.environ.get("STUDIO_FLAGS", "")), *given])
     folder = flags.project.expanduser()
-    give_memory_back()
+    share_one_arena()
 
     # Gradio reads all of these when it is imported; without the first it phones home. Of the last 10,000 events it would keep
     # statistics that nobody sees, and count them anew after every single one.
@@ -74,6 +74,7 @@ def main(arguments: list[str] | None = None) -> None:
         if flags.project == demo:
             prepare_demo(project)
         jobs = JobRegistry(NO_JOBS if space and space.has_zero_gpu else "", project.path)
+        give_memory_back(lambda: jobs.current() is not None)
         studio = Studio(project, jobs, project_secret(project.path), **reach, space=space)
         launch(create_app(studio), studio, doors, port)
     except StudioError as error:

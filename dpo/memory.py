@@ -1,9 +1,8 @@
-"""Memory that was freed goes back to the machine, which by itself it does not. Loads nothing heavy.
+"""Memory that was freed goes back to the machine while no job runs, and stays with the job while one does. Loads nothing heavy.
 
-glibc gives the threads of a process up to eight arenas for each core, and gives back of each only what lies above all that is
-used. An app of many visitors then holds twice what it uses, and more with each: a page is made of long texts, each cut out of the
-arena that its thread has. With a single arena, the holes in it given back every few seconds, it holds after a thousand visits
-what it held after a hundred.
+By itself glibc gives the threads of a process up to eight arenas for each core, and gives back of each only what lies above all
+that is used. The app of many visitors then holds twice what it uses, and more with each: a page is made of long texts, each cut out
+of the arena that its thread has. A run, however, that takes at each step what the one before has freed pays for whatever went back.
 """
 
 from __future__ import annotations
@@ -11,24 +10,41 @@ from __future__ import annotations
 import ctypes
 import threading
 import time
+from collections.abc import Callable
 
-_ARENA_MAX = -8  # M_ARENA_MAX of malloc.h
-SECONDS = 3.0  # from one giving back to the next, which takes four milliseconds
+SECONDS = 3.0  # from one giving back to the next, which takes some milliseconds
+# Of malloc.h. Where the second is set, glibc does not find out the third by itself any more: it is the most that it would find.
+_SETTINGS = {
+    -8: 1,  # M_ARENA_MAX
+    -1: 512 << 20,  # M_TRIM_THRESHOLD, in bytes: so much may lie above what is used, until it is given back as below
+    -3: 32 << 20,  # M_MMAP_THRESHOLD, in bytes: from here on every piece is the machine's, and goes back by itself
+}
 
 
-def give_memory_back(seconds: float = SECONDS) -> None:
-    """From now on, every so many seconds. To be called before the process has threads, for the arenas are counted but once. Where
-    the C library is not glibc it does nothing."""
+def share_one_arena() -> None:
+    """For all threads. To be called before there are any: the arenas are counted but once. Without glibc it does nothing."""
+    glibc = _find_glibc()
+    for name, value in _SETTINGS.items() if glibc else ():
+        glibc.mallopt(name, value)
+
+
+def give_memory_back(is_working: Callable[[], bool], seconds: float = SECONDS) -> None:
+    """From now on, every so many seconds at which not `is_working`. Without glibc it does nothing."""
+    glibc = _find_glibc()
+    if glibc:
+        threading.Thread(target=_trim, args=(glibc.malloc_trim, is_working, seconds), name="trim", daemon=True).start()
+
+
+def _find_glibc() -> ctypes.CDLL | None:
     try:
         libc = ctypes.CDLL(None)
-        choose, trim = libc.mallopt, libc.malloc_trim
-    except (AttributeError, OSError, TypeError):  # musl, macOS; Windows, which has no library without a name
-        return
-    choose(_ARENA_MAX, 1)
-    threading.Thread(target=_trim, args=(trim, seconds), name="trim", daemon=True).start()
+    except (OSError, TypeError):  # Windows: its libraries have names
+        return None
+    return libc if hasattr(libc, "malloc_trim") else None  # which musl and macOS do not have
 
 
-def _trim(trim, seconds: float) -> None:
+def _trim(trim: Callable[[int], int], is_working: Callable[[], bool], seconds: float) -> None:
     while True:
         time.sleep(seconds)
-        trim(0)
+        if not is_working():
+            trim(0)
