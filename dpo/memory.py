@@ -1,8 +1,8 @@
 """Memory that was freed goes back to the machine while no job runs, and stays with the job while one does. Loads nothing heavy.
 
 By itself glibc gives the threads of a process up to eight arenas for each core, and gives back of each only what lies above all
-that is used. The app of many visitors then holds twice what it uses, and more with each: a page is made of long texts, each cut out
-of the arena that its thread has. A run, however, that takes at each step what the one before has freed pays for whatever went back.
+that is used. The app of many visitors then holds twice what it uses, and more with each: a page is made of long texts, cut out of
+whatever arena its thread has. A run, though, that takes at each step what the one before has freed pays for whatever went back.
 """
 
 from __future__ import annotations
